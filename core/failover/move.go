@@ -1,0 +1,231 @@
+package failover
+
+// tellAgain is how often a giver repeats its word, and an answer is waited for.
+const tellAgain Tick = 250
+
+// moveEvent takes what concerns planned moves (DESIGN §4.3).
+func (x *stepper) moveEvent(e Event) {
+	g := &x.s.Groups[e.Group]
+	switch e.Kind {
+	case OpMove:
+		x.askMove(e)
+	case PeerSaid:
+		if e.Word == WordAsk || e.Word == WordGiven || e.Word == WordCancel {
+			x.takerHears(e)
+		} else {
+			x.giverHears(e)
+		}
+	case ReadyYes, ReadyNo:
+		m := &g.Move
+		if m.Role != Checking || m.Op != e.Op {
+			return
+		}
+		if e.Kind == ReadyNo {
+			x.endTaking(e.Group, WordRefused, e.Text)
+			return
+		}
+		m.Role, m.Word = Taking, WordReady
+		m.Deadline = x.s.Now + x.moveTime(e.Group)
+		g.BlockedUntil, g.Blocked = x.s.Now, ""
+		x.tell(e.Group, WordReady, "")
+	}
+}
+
+// moveTime bounds one half of a planned move: the longest that its steps may take, and some more.
+func (x *stepper) moveTime(g int) Tick {
+	gp := &x.p.Groups[g]
+	return gp.StopTimeout + x.p.DetachTimeout + x.p.ClaimTimeout + gp.AttachTimeout + gp.StartTimeout + x.p.MoveTimeout
+}
+
+// askMove begins a planned move, or says at once why not.
+func (x *stepper) askMove(e Event) {
+	g := &x.s.Groups[e.Group]
+	refuse := func(text string) {
+		x.do(Action{Kind: MoveEnded, Group: e.Group, Move: e.Move, Text: text, Code: "ORS-1020"})
+	}
+	switch {
+	case g.Move.Role != NoMove && g.Move.ID == e.Move:
+		return
+	case g.Move.Role != NoMove:
+		refuse("another planned move of this group is under way")
+	case g.Phase != Active:
+		refuse("the group is not active on this server: it is " + g.Phase.String())
+	case !x.agreed():
+		refuse("the two servers have not agreed yet that nothing is left over from the last loss; the partner is " +
+			x.s.Partner.Verdict.String())
+	case x.s.Leaving:
+		refuse("this server is being shut down")
+	default:
+		g.Move = Move{ID: e.Move, Role: Asking, Deadline: x.s.Now + x.p.MoveTimeout, TellAt: x.s.Now}
+		x.note(e.Group, "move-asked", "", "A planned move was asked for: the partner has to prove that it is ready.")
+	}
+}
+
+// takerHears takes the giver's words.
+func (x *stepper) takerHears(e Event) {
+	g := &x.s.Groups[e.Group]
+	m := &g.Move
+	switch {
+	case e.Word == WordCancel:
+		if m.ID == e.Move && (m.Role == Checking || m.Role == Taking && g.Phase == Standby) {
+			g.Move = Move{}
+		}
+	case m.Role != NoMove && m.ID == e.Move:
+		if e.Word == WordGiven {
+			x.readAll(e.Group)
+		}
+		if m.Role == Taking {
+			x.tell(e.Group, m.Word, m.Text)
+		}
+	case g.LastMove.ID == e.Move:
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: g.LastMove.Word, Text: g.LastMove.Text})
+	case e.Word == WordGiven:
+		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
+	case m.Role != NoMove || g.Phase != Standby || x.s.Leaving:
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordRefused,
+			Text: "the group is " + g.Phase.String() + " on the partner"})
+	default:
+		g.Move = Move{ID: e.Move, Role: Checking, Op: x.op(), Deadline: x.s.Now + x.p.MoveTimeout}
+		x.do(Action{Kind: CheckReady, Group: e.Group, Op: g.Move.Op, Epoch: x.epoch(e.Group), Deadline: g.Move.Deadline})
+	}
+}
+
+// giverHears takes the taker's answers.
+func (x *stepper) giverHears(e Event) {
+	g := &x.s.Groups[e.Group]
+	m := &g.Move
+	if m.ID != e.Move || m.Role == NoMove {
+		return
+	}
+	switch {
+	case e.Word == WordReady && m.Role == Asking:
+		m.Role, m.Deadline = Giving, x.s.Now+x.moveTime(e.Group)
+		x.note(e.Group, "move-ready", "", "The partner is ready to take the group.")
+		x.feed(e.Group, Event{Kind: OpGive})
+		if g.Phase == Active {
+			x.endGiving(e.Group, false, "the two servers no longer agree", true)
+		}
+	case e.Word == WordRefused && m.Role == Asking:
+		x.endGiving(e.Group, false, "the partner is not ready: "+e.Text, false)
+	case e.Word == WordDone && m.Role == Given:
+		x.endGiving(e.Group, true, "the group runs on the partner", false)
+	case (e.Word == WordFailed || e.Word == WordRefused) && m.Role == Given:
+		m.Role, m.Text = Return, e.Text
+		m.Deadline = x.s.Now + x.moveTime(e.Group)
+		g.BlockedUntil = x.s.Now
+		x.note(e.Group, "move-returns", "ORS-1021", "The partner could not bring the group up: it comes back. ("+e.Text+")")
+		x.readAll(e.Group)
+	}
+}
+
+// settleMove does what time and phases ask of a planned move.
+func (x *stepper) settleMove(gi int) {
+	g := &x.s.Groups[gi]
+	m := &g.Move
+	switch m.Role {
+	case Asking:
+		switch {
+		case g.Phase != Active:
+			x.endGiving(gi, false, "the group did not stay active here", true)
+		case x.s.Now >= m.Deadline:
+			x.endGiving(gi, false, "the partner gave no answer in time", true)
+		default:
+			x.tellDue(gi, WordAsk)
+		}
+	case Giving:
+		switch {
+		case g.Phase == Standby:
+			m.Role, m.Deadline, m.TellAt = Given, x.s.Now+x.moveTime(gi), x.s.Now
+			x.tellDue(gi, WordGiven)
+		case g.Phase == Faulted:
+			x.endGiving(gi, false, "the group could not be stopped or unmounted here", true)
+		case g.Phase == Active || g.Phase == Fenced || x.s.Now >= m.Deadline:
+			x.endGiving(gi, false, "the group was not given away", true)
+		default:
+			x.tellDue(gi, WordAsk)
+		}
+	case Given:
+		switch {
+		case g.Phase == Active:
+			x.endGiving(gi, false, "the group came back here", true)
+		case x.s.Now >= m.Deadline:
+			m.Role, m.Deadline = Return, x.s.Now+x.moveTime(gi)
+		default:
+			x.tellDue(gi, WordGiven)
+		}
+	case Return:
+		switch {
+		case g.Phase == Active:
+			x.endGiving(gi, false, "it came back here: "+m.Text, true)
+		case x.s.Now >= m.Deadline:
+			x.endGiving(gi, false, "it could not be brought back in time: "+m.Text, true)
+		}
+	case Checking:
+		if x.s.Now >= m.Deadline {
+			x.endTaking(gi, WordRefused, "readiness was not proven in time")
+		}
+	case Taking:
+		x.settleTaking(gi)
+	}
+}
+
+func (x *stepper) settleTaking(gi int) {
+	g := &x.s.Groups[gi]
+	m := &g.Move
+	switch {
+	case g.Phase == Active:
+		x.endTaking(gi, WordDone, "")
+	case g.Phase == Standby && x.s.Now < g.BlockedUntil:
+		x.endTaking(gi, WordFailed, g.Blocked)
+	case g.Phase == Faulted || g.Phase == Fenced:
+		x.endTaking(gi, WordFailed, "the group is "+g.Phase.String()+" on the partner")
+	case x.s.Now >= m.Deadline && g.Phase == Standby:
+		x.endTaking(gi, WordFailed, "the storage was not given in time")
+	}
+}
+
+// endGiving ends a move on the giver's side.
+func (x *stepper) endGiving(gi int, moved bool, text string, cancel bool) {
+	g := &x.s.Groups[gi]
+	id := g.Move.ID
+	if cancel {
+		x.do(Action{Kind: Tell, Group: gi, Move: id, Word: WordCancel, Text: text})
+	}
+	g.Move = Move{}
+	code := "ORS-1021"
+	if moved {
+		code = ""
+	}
+	x.note(gi, "move-ended", code, text)
+	x.do(Action{Kind: MoveEnded, Group: gi, Move: id, Moved: moved, Text: text, Code: code})
+}
+
+// endTaking ends a move on the taker's side and keeps its outcome for a giver that asks again.
+func (x *stepper) endTaking(gi int, w Word, text string) {
+	g := &x.s.Groups[gi]
+	g.LastMove = Move{ID: g.Move.ID, Word: w, Text: text}
+	g.Move = Move{}
+	x.do(Action{Kind: Tell, Group: gi, Move: g.LastMove.ID, Word: w, Text: text})
+}
+
+func (x *stepper) tell(gi int, w Word, text string) {
+	m := &x.s.Groups[gi].Move
+	m.Word, m.Text = w, text
+	x.do(Action{Kind: Tell, Group: gi, Move: m.ID, Word: w, Text: text})
+}
+
+func (x *stepper) tellDue(gi int, w Word) {
+	m := &x.s.Groups[gi].Move
+	if x.s.Now < m.TellAt {
+		return
+	}
+	m.TellAt = x.s.Now + tellAgain
+	x.tell(gi, w, "")
+}
+
+// readAll lets all units of a group be read at once.
+func (x *stepper) readAll(g int) {
+	for _, i := range x.p.Groups[g].Units {
+		x.s.Units[i].NextRead = x.s.Now
+	}
+}
