@@ -75,8 +75,8 @@ type Link interface {
 	Kind() string
 	// Run opens the link and calls in for every frame received, until ctx ends. The bytes belong to the callee.
 	Run(ctx context.Context, in func(frame []byte), state func(up bool, reason string)) error
-	// Send queues one frame and never blocks; urgent frames (beats) overtake queued ones and replace an urgent one that has not
-	// left. False: the frame was dropped.
+	// Send queues one frame and never blocks; urgent frames (beats, handshake) overtake queued ones, and when two urgent ones
+	// wait already, a new one replaces the older. False: the frame was dropped.
 	Send(frame []byte, urgent bool) bool
 	// MaxFrame is the largest frame that Send takes, in bytes.
 	MaxFrame() int
@@ -100,7 +100,8 @@ type LinkStatus struct {
 	LastBeat           time.Time
 	RoundTrip          time.Duration // from the beats' acknowledgements
 	Counters           LinkCounters
-	RefusedTag         uint64 // wrong key or garbled
+	Garbled            uint64 // checksum or shape wrong: noise, another speed, another program
+	RefusedTag         uint64 // wrong key, or of a session that is not open
 	RefusedReplay      uint64
 	RefusedReflected   uint64
 	ModemLines         string // "", or such as "CTS DSR DCD"; "none" when the port has none

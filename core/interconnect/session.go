@@ -1,0 +1,227 @@
+package interconnect
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+)
+
+// window is the set of sequence numbers heard lately: the newest, and which of the 63 before it. Older ones count as heard.
+type window struct {
+	newest uint32
+	seen   uint64 // bit n: newest-n
+}
+
+const windowLen = 64
+
+// take notes seq and says whether it is new.
+func (w *window) take(seq uint32) bool {
+	if seq == 0 {
+		return false
+	}
+	if seq > w.newest {
+		w.seen = w.seen<<min(seq-w.newest, windowLen) | 1
+		w.newest = seq
+		return true
+	}
+	age := w.newest - seq
+	if age >= windowLen || w.seen&(1<<age) != 0 {
+		return false
+	}
+	w.seen |= 1 << age
+	return true
+}
+
+// session is what both servers derive from the key and one nonce of each. All links share it.
+type session struct {
+	mine, peer      nonce
+	version         uint8 // the newest that both speak
+	id              uint16
+	mac             hash.Hash
+	peerBoot        uint32
+	peerIncarnation uint16
+	confirmed       bool      // a frame of the session was heard: the partner has it, too
+	last            time.Time // newest frame heard
+	links           []linkSession
+	nextMessage     uint32
+}
+
+// sentLen is for how many beats the time of sending is kept.
+const sentLen = 256
+
+// linkSession is what a session keeps of one link. Beats and fragments are numbered apart, because beats overtake.
+type linkSession struct {
+	beatSeq, fragmentSeq uint32
+	beats, fragments     window
+	heard                uint32    // newest beat of the partner
+	heardAt              time.Time // when
+	acked                uint32    // newest own beat that the partner has acknowledged
+	sent                 [sentLen]time.Time
+}
+
+// nextBeat numbers a beat. Numbers whose low 24 bits are zero are left out, for a zero acknowledges nothing.
+func (l *linkSession) nextBeat(now time.Time) uint32 {
+	l.beatSeq++
+	if l.beatSeq&maxUint24 == 0 {
+		l.beatSeq++
+	}
+	l.sent[l.beatSeq%sentLen] = now
+	return l.beatSeq
+}
+
+// ack returns the number to acknowledge and how long ago it was heard.
+func (l *linkSession) ack(now time.Time) (uint32, time.Duration) {
+	if l.heard == 0 {
+		return 0, 0
+	}
+	return l.heard & maxUint24, now.Sub(l.heardAt)
+}
+
+// onAck takes the partner's acknowledgement. It returns the round trip without the time for which the partner held it back;
+// ok is false when it says nothing new.
+func (l *linkSession) onAck(ack uint32, hold time.Duration, now time.Time) (trip time.Duration, ok bool) {
+	if ack == 0 {
+		return 0, false
+	}
+	back := (l.beatSeq - ack) & maxUint24 // so many beats ago
+	seq := l.beatSeq - back
+	if back >= l.beatSeq || seq <= l.acked {
+		return 0, false
+	}
+	l.acked = seq
+	if back >= sentLen {
+		return 0, true
+	}
+	return max(0, now.Sub(l.sent[seq%sentLen])-hold), true
+}
+
+// handshake opens sessions. It does no I/O; its owner locks it. The rules are in docs/protocols/interconnect.md.
+type handshake struct {
+	self        uint8
+	pair        string
+	key         []byte
+	links       int
+	boot        uint32
+	incarnation uint16
+	rand        io.Reader
+	fresh       time.Duration // a session heard within this time is not given up for a handshake that answers somebody else
+	nonceLife   time.Duration // an answer that comes later is refused
+
+	hello     hash.Hash // tag of handshake frames
+	nonce     nonce     // ours, not used yet; zero: none
+	nonceBorn time.Time
+	live      *session
+}
+
+func newHandshake(o *Options) (*handshake, error) {
+	h := &handshake{
+		self: o.Self, pair: o.Pair, key: o.Key, links: len(o.Links), boot: o.Boot, incarnation: o.Incarnation, rand: o.Rand,
+		fresh: 3 * o.Interval, nonceLife: max(2*o.Timeout, 2*time.Second),
+	}
+	k, err := hkdf.Key(sha256.New, o.Key, nil, "ORS interconnect 1 hello "+o.Pair, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the handshake's key: %w", err)
+	}
+	h.hello = hmac.New(sha256.New, k)
+	return h, nil
+}
+
+// heard says whether the live session's partner was heard a moment ago.
+func (h *handshake) heard(now time.Time) bool {
+	return h.live != nil && h.live.confirmed && now.Sub(h.live.last) < h.fresh
+}
+
+// ownNonce returns the nonce that the partner has to echo, a new one when there is none or it is too old.
+func (h *handshake) ownNonce(now time.Time) (nonce, error) {
+	if h.nonce == (nonce{}) || now.Sub(h.nonceBorn) >= h.nonceLife {
+		if _, err := io.ReadFull(h.rand, h.nonce[:]); err != nil {
+			h.nonce = nonce{}
+			return nonce{}, fmt.Errorf("random numbers for a session: %w", err)
+		}
+		h.nonceBorn = now
+	}
+	return h.nonce, nil
+}
+
+// appendHello appends a handshake frame for one link.
+func (h *handshake) appendHello(link int, own, echo nonce) []byte {
+	return appendHello(nil, &hello{
+		header: header{oldest, typeHello, h.self, uint8(link)},
+		newest: version, nonce: own, echo: echo, boot: h.boot, incarnation: h.incarnation,
+	}, h.hello)
+}
+
+// due returns the handshake frame that is due on a link at each interval, nil when none is. A confirmed session is kept for
+// as long as its numbers last: a partner that has lost it asks for a new one.
+func (h *handshake) due(link int, now time.Time) []byte {
+	s := h.live
+	switch {
+	case s != nil && !s.confirmed:
+		return h.appendHello(link, s.mine, s.peer)
+	case s == nil, s.links[link].beatSeq > 1<<31, s.links[link].fragmentSeq > 1<<31:
+		return h.ask(link, now)
+	}
+	return nil
+}
+
+// ask returns a handshake frame that begins a session.
+func (h *handshake) ask(link int, now time.Time) []byte {
+	own, err := h.ownNonce(now)
+	if err != nil {
+		return nil
+	}
+	return h.appendHello(link, own, nonce{})
+}
+
+var errStaleHello = errors.New("handshake frame that answers nothing of ours: an old one was sent again")
+
+// onHello takes an authentic handshake frame of the partner. It returns whether a session was opened, or the answer to send, or
+// why the frame is refused, or nothing of these when it only repeats what is known.
+func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, answer []byte, err error) {
+	s := h.live
+	if s != nil && f.nonce == s.peer && f.echo == s.mine {
+		return false, nil, nil
+	}
+	if h.nonce != (nonce{}) && f.echo == h.nonce && now.Sub(h.nonceBorn) < h.nonceLife {
+		if err := h.open(f, now); err != nil {
+			return false, nil, err
+		}
+		return true, nil, nil
+	}
+	if f.echo != (nonce{}) && h.heard(now) {
+		return false, nil, errStaleHello
+	}
+	own, err := h.ownNonce(now)
+	if err != nil {
+		return false, nil, err
+	}
+	return false, h.appendHello(link, own, f.nonce), nil
+}
+
+// open makes the session of our nonce and the partner's the live one, and uses our nonce up.
+func (h *handshake) open(f *hello, now time.Time) error {
+	v := min(f.newest, version)
+	if v < oldest {
+		return errVersion
+	}
+	s := &session{mine: h.nonce, peer: f.nonce, version: v, peerBoot: f.boot, peerIncarnation: f.incarnation, last: now}
+	salt := append(s.mine[:len(s.mine):len(s.mine)], s.peer[:]...)
+	if h.self == 2 {
+		salt = append(s.peer[:len(s.peer):len(s.peer)], s.mine[:]...)
+	}
+	info := fmt.Sprintf("ORS interconnect %d session %s", v, h.pair)
+	k, err := hkdf.Key(sha256.New, h.key, salt, info, sha256.Size+2)
+	if err != nil {
+		return fmt.Errorf("derive the session's key: %w", err)
+	}
+	s.mac = hmac.New(sha256.New, k[:sha256.Size])
+	s.id = uint16(k[sha256.Size])<<8 | uint16(k[sha256.Size+1])
+	s.links = make([]linkSession, h.links)
+	h.live, h.nonce = s, nonce{}
+	return nil
+}
