@@ -1,0 +1,251 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	killShare    = 4 // at least one part in so many of the time for a stop is kept for the kill
+	killMost     = 3 * time.Second
+	pollShort    = 2 * time.Millisecond
+	pollLong     = 50 * time.Millisecond
+	emptyHandful = 300 * time.Millisecond // a supervisor with nothing below it for so long is stuck
+)
+
+// Look says what is known of the last run in dir, and of known, a run from a handle, which may be nil. Stopped is only said when
+// nothing of either runs.
+func Look(dir string, known *Run) Status {
+	rec, err := Load(dir)
+	if err != nil {
+		return Status{State: Unknown, Run: known, Detail: err.Error()}
+	}
+	if rec == nil {
+		rec, known = known, nil
+	}
+	if rec == nil {
+		return Status{State: Stopped, Detail: "It was never started on this server."}
+	}
+	st := rec.Status()
+	if known == nil || known.ID == rec.ID || st.State != Stopped {
+		return st
+	}
+	if old := known.Status(); old.State != Stopped {
+		return old
+	}
+	return st
+}
+
+// refresh takes over what the supervisor has recorded meanwhile.
+func (r *Run) refresh() {
+	if rec, err := Load(r.Dir); err == nil && rec != nil && rec.ID == r.ID {
+		*r = *rec
+	}
+}
+
+// Status says what is known of this run now.
+func (r *Run) Status() Status {
+	boot, err := bootID()
+	if err != nil {
+		return Status{State: Unknown, Run: r, Detail: err.Error()}
+	}
+	r.refresh()
+	st := Status{State: Stopped, Run: r}
+	switch {
+	case r.BootID == "":
+		return Status{State: Unknown, Run: r, Detail: "The record of the run names no boot id."}
+	case r.BootID != boot:
+		st.Detail = "The server was restarted since."
+		return st
+	case r.Ended:
+		st.Detail = r.endDetail()
+		return st
+	}
+	supervised, err := r.Supervisor.alive()
+	if err == nil {
+		st.Main, err = r.Main.alive()
+	}
+	var members []Identity
+	if err == nil {
+		members, err = r.family(false)
+	}
+	if err == nil && !supervised && len(members) == 0 {
+		// Without a supervisor a member that has just been born may be missed once, not twice.
+		members, err = r.family(true)
+	}
+	if err != nil {
+		return Status{State: Unknown, Run: r, Detail: err.Error()}
+	}
+	st.Others = len(members)
+	if slices.Contains(members, r.Main) {
+		st.Others--
+	}
+	if supervised || len(members) > 0 {
+		st.State = Running
+	}
+	r.refresh() // an exit may have come on record since
+	st.Detail = r.detail(st, supervised)
+	return st
+}
+
+func (r *Run) endDetail() string {
+	if r.Exit == nil {
+		return "Its command was never started, or nobody saw it end."
+	}
+	return fmt.Sprintf("Process %d %v at %s.", r.Main.PID, r.Exit, r.Exit.At.Format(time.TimeOnly))
+}
+
+func (r *Run) detail(st Status, supervised bool) string {
+	var b strings.Builder
+	switch {
+	case st.Main:
+		fmt.Fprintf(&b, "Process %d, started %s, is alive.", r.Main.PID, r.StartedAt.Format(time.DateTime))
+	case r.Main.PID == 0 && st.State == Running:
+		b.WriteString("It is being prepared.")
+	default:
+		b.WriteString(r.endDetail())
+	}
+	if st.Others > 0 && !st.Main {
+		fmt.Fprintf(&b, " Other processes of it are alive: %d.", st.Others)
+	}
+	if st.State == Running && !supervised {
+		b.WriteString(" Its supervisor is gone.")
+	}
+	return b.String()
+}
+
+// Stop ends the run as how says, each phase within its time and all of them within the deadline of ctx, and returns what is known
+// then.
+func (r *Run) Stop(ctx context.Context, how StopHow) Status {
+	if st := r.Status(); st.State != Running {
+		return st
+	}
+	soft, cancel := context.WithDeadline(ctx, softEnd(ctx, time.Now()))
+	defer cancel()
+	if len(how.Command) > 0 {
+		r.ask(soft, how)
+	}
+	if r.terminate(soft, how.Signal, how.KillAfter) {
+		return r.Status()
+	}
+	return r.Kill(ctx)
+}
+
+// softEnd keeps time for the kill.
+func softEnd(ctx context.Context, now time.Time) time.Time {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return now.Add(time.Hour)
+	}
+	return end.Add(-min(end.Sub(now)/killShare, killMost))
+}
+
+// ask runs the stop command and gives the application the rest of the time-out to end.
+func (r *Run) ask(ctx context.Context, how StopHow) {
+	ctx, cancel := context.WithTimeout(ctx, how.Timeout)
+	defer cancel()
+	cmd := Command{
+		Argv: how.Command, Env: append(append([]string{}, how.Env...), MarkerEnv+"="+r.ID), Cwd: how.Cwd, User: how.User,
+	}
+	if _, err := cmd.Run(ctx); err == nil {
+		r.waitEnd(ctx)
+	}
+}
+
+// terminate signals the main process, or everything when that is gone, and says whether the run has ended.
+func (r *Run) terminate(ctx context.Context, name string, wait time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	sig := unix.SignalNum(name)
+	if sig == 0 {
+		sig = unix.SIGTERM
+	}
+	err := errNoProcess
+	if alive, aerr := r.Main.alive(); aerr == nil && alive {
+		err = r.Main.signal(sig)
+	}
+	if errors.Is(err, errNoProcess) {
+		members, _ := r.family(false)
+		for _, m := range members {
+			_ = m.signal(sig)
+		}
+	}
+	return r.waitEnd(ctx)
+}
+
+// waitEnd waits until nothing of the run lives. The end of the supervisor, which comes right after, wakes it.
+func (r *Run) waitEnd(ctx context.Context) bool {
+	for pause := pollShort; ; pause = min(2*pause, pollLong) {
+		if st := r.Status(); st.State == Stopped {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		if fd, err := r.Supervisor.open(); err == nil {
+			pollEnd(ctx, fd)
+			_ = unix.Close(fd)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// pollEnd returns when the process has ended, ctx is done, or a short while has passed.
+func pollEnd(ctx context.Context, fd int) {
+	wait := 2 * pollLong
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end))
+	}
+	if ms := int(wait.Milliseconds()); ms > 0 {
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+	}
+}
+
+// Kill ends everything of the run at once, and returns what is known at the end of it or of ctx. It goes on until the supervisor
+// has seen the last process end, or, where the supervisor itself was killed, until nothing is found any more.
+func (r *Run) Kill(ctx context.Context) Status {
+	boot, err := bootID()
+	if err != nil || boot != r.BootID {
+		return r.Status()
+	}
+	var empty time.Time
+	for pause := pollShort; ; pause = min(2*pause, pollLong) {
+		r.refresh()
+		killCgroup(r.group())
+		members, err := r.family(true)
+		for _, m := range members {
+			if m.PID != os.Getpid() {
+				_ = m.signal(unix.SIGKILL)
+			}
+		}
+		if len(members) > 0 || err != nil {
+			empty = time.Time{}
+		} else if empty.IsZero() {
+			empty = time.Now()
+		} else if alive, aerr := r.Supervisor.alive(); aerr == nil && alive && time.Since(empty) > emptyHandful {
+			_ = r.Supervisor.signal(unix.SIGKILL)
+		}
+		if len(members) == 0 && err == nil {
+			if st := r.Status(); st.State == Stopped {
+				removeCgroup(r.group())
+				return st
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return r.Status()
+		case <-time.After(pause):
+		}
+	}
+}
