@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -50,6 +51,15 @@ func (r *Run) refresh() {
 	}
 }
 
+// Forget removes the record of the last run in dir. It is called when the run was stopped on purpose, so that its end is not taken
+// for the result of a later one.
+func Forget(dir string) error {
+	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("record of the supervisor: %w", err)
+	}
+	return nil
+}
+
 // Status says what is known of this run now.
 func (r *Run) Status() Status {
 	boot, err := bootID()
@@ -72,6 +82,11 @@ func (r *Run) Status() Status {
 	if err == nil {
 		st.Main, err = r.Main.alive()
 	}
+	if err == nil && st.Main {
+		st.State = Running
+		st.Detail = r.detail(st, supervised)
+		return st
+	}
 	var members []Identity
 	if err == nil {
 		members, err = r.family(false)
@@ -84,9 +99,6 @@ func (r *Run) Status() Status {
 		return Status{State: Unknown, Run: r, Detail: err.Error()}
 	}
 	st.Others = len(members)
-	if slices.Contains(members, r.Main) {
-		st.Others--
-	}
 	if supervised || len(members) > 0 {
 		st.State = Running
 	}

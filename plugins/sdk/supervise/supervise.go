@@ -114,7 +114,7 @@ type Status struct {
 	State  State
 	Run    *Run   // nil when there never was one
 	Main   bool   // the main process lives
-	Others int    // living processes of the run besides the main one
+	Others int    // living processes of the run; only counted when the main one is gone
 	Detail string // a sentence with evidence
 }
 

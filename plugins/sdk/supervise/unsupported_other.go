@@ -18,6 +18,9 @@ func Start(context.Context, Spec, func(step, text string)) (*Run, error) { retur
 // Look says that nothing runs, because nothing can have been started.
 func Look(string, *Run) Status { return Status{State: Stopped, Detail: ErrUnsupported.Error()} }
 
+// Forget does nothing: there are no records.
+func Forget(string) error { return nil }
+
 // Status says that nothing runs, because nothing can have been started.
 func (r *Run) Status() Status { return Look("", r) }
 

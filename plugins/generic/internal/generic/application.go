@@ -1,0 +1,272 @@
+package generic
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/orscore/ors/plugins/sdk"
+	"github.com/orscore/ors/plugins/sdk/supervise"
+)
+
+// handleVersion is the form of the handle: a supervise.Run as JSON.
+const handleVersion = 1
+
+const (
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	mebibyte    = 1 << 20
+	leftoverEnd = 10 * time.Second // for ending what an earlier run has left before the program is started again
+	logLines    = 5                // of the program's last words in an error
+)
+
+// application implements sdk.Application for one program.
+type application struct {
+	in     sdk.Instance
+	config config
+}
+
+func newApplication(in sdk.Instance) (sdk.Application, error) {
+	a := &application{in: in}
+	if err := in.Decode(&a.config); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *application) superviseDir() string { return filepath.Join(a.in.WorkDir, "supervisor") }
+
+func (a *application) logFile() string {
+	if a.config.LogFile != "" {
+		return a.config.LogFile
+	}
+	return filepath.Join(a.in.WorkDir, "output.log")
+}
+
+func (a *application) user() (*supervise.User, error) {
+	if a.config.User == "" {
+		return nil, nil
+	}
+	return supervise.LookupUser(a.config.User)
+}
+
+// environment is the whole environment of every command. The configuration has the last word.
+func (a *application) environment(u *supervise.User) []string {
+	env := map[string]string{
+		"PATH": defaultPath, "ORS_GROUP": a.in.Group, "ORS_APPLICATION": a.in.Name, "ORS_SERVER": a.in.Caller.Server,
+		"ORS_WORK_DIR": a.in.WorkDir,
+	}
+	for i, d := range a.in.Drives {
+		n := "ORS_D" + strconv.Itoa(i+1)
+		env[n], env[n+"_PATH"] = d.Letter, d.Path
+		configured := d.Configured
+		if configured == "" {
+			configured = d.Letter
+		}
+		env["ORS_DRIVE_"+strings.ToUpper(strings.TrimSuffix(configured, ":"))] = d.Path
+	}
+	if u != nil {
+		env["USER"], env["LOGNAME"], env["HOME"] = u.Name, u.Name, u.Home
+	}
+	maps.Copy(env, a.config.Environment)
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, k+"="+env[k])
+	}
+	return out
+}
+
+func (a *application) spec(u *supervise.User) supervise.Spec {
+	s := supervise.Spec{
+		Dir: a.superviseDir(), Name: a.in.Group + "/" + a.in.Name, Tag: a.in.Caller.OperationID,
+		Argv: slices.Clone(a.config.Command), Env: a.environment(u), Cwd: a.config.WorkingDirectory, User: u,
+		Log: a.logFile(), LogMaxBytes: a.config.LogMaxMB * mebibyte,
+	}
+	if a.config.PassDrives {
+		for _, d := range a.in.Drives {
+			s.Argv = append(s.Argv, d.Letter)
+		}
+	}
+	for _, b := range a.config.BeforeStart {
+		s.Before = append(s.Before, supervise.Step{Argv: b.Command, Timeout: lasting(b.Timeout)})
+	}
+	return s
+}
+
+func (a *application) look(known *sdk.Handle) supervise.Status {
+	if known == nil {
+		return supervise.Look(a.superviseDir(), nil)
+	}
+	var run supervise.Run
+	if known.Version != handleVersion || json.Unmarshal(known.State, &run) != nil {
+		return supervise.Status{
+			State:  supervise.Unknown,
+			Detail: fmt.Sprintf("This plugin cannot read handles of version %d.", known.Version),
+		}
+	}
+	return supervise.Look(a.superviseDir(), &run)
+}
+
+func handleOf(run *supervise.Run) (sdk.Handle, error) {
+	b, err := json.Marshal(run)
+	return sdk.Handle{Version: handleVersion, State: b}, err
+}
+
+// serving says whether the program does its work: its process lives, or has ended well and left others behind.
+func (a *application) serving(st supervise.Status) bool {
+	if st.State != supervise.Running {
+		return false
+	}
+	return st.Main || st.Others > 0 && st.Run.Exit != nil && a.succeeded(st.Run.Exit)
+}
+
+func (a *application) succeeded(e *supervise.Exit) bool {
+	return e.Signal == "" && slices.Contains(a.config.SuccessCodes, e.Code)
+}
+
+// finished says whether a batch run has ended well.
+func (a *application) finished(st supervise.Status) bool {
+	return a.config.Mode == modeBatch && st.State == supervise.Stopped && st.Run != nil && st.Run.Exit != nil &&
+		a.succeeded(st.Run.Exit)
+}
+
+// Start implements sdk.Application.
+func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
+	st := a.look(known)
+	switch {
+	case a.serving(st):
+		progress("running", st.Detail)
+		return handleOf(st.Run)
+	case st.State == supervise.Unknown:
+		return sdk.Handle{}, fmt.Errorf("cannot tell whether the program runs already: %s", st.Detail)
+	case st.State == supervise.Running:
+		progress("left over", st.Detail+" What is left is ended first.")
+		kctx, cancel := context.WithTimeout(ctx, leftoverEnd)
+		defer cancel()
+		if end := st.Run.Kill(kctx); end.State != supervise.Stopped {
+			return sdk.Handle{}, fmt.Errorf("an earlier run cannot be ended: %s", end.Detail)
+		}
+	case a.finished(st) && st.Run.Tag != "" && st.Run.Tag == a.in.Caller.OperationID:
+		progress("running", "This start has been done: "+st.Detail)
+		return handleOf(st.Run)
+	}
+	user, err := a.user()
+	if err != nil {
+		return sdk.Handle{}, err
+	}
+	began := time.Now()
+	run, err := supervise.Start(ctx, a.spec(user), progress)
+	if err != nil {
+		return sdk.Handle{}, err
+	}
+	progress("exec", fmt.Sprintf("Process %d runs %s, %d ms after the start was asked for.",
+		run.Main.PID, a.config.Command[0], time.Since(began).Milliseconds()))
+	if err := a.awaitReady(ctx, run, user, progress); err != nil {
+		kctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftoverEnd)
+		defer cancel()
+		if end := run.Kill(kctx); end.State != supervise.Stopped {
+			err = fmt.Errorf("%w; and it cannot be ended: %s", err, end.Detail)
+		}
+		return sdk.Handle{}, err
+	}
+	progress("ready", fmt.Sprintf("Ready %d ms after the start was asked for.", time.Since(began).Milliseconds()))
+	return handleOf(run)
+}
+
+// ended describes a program that should be running, with its last words.
+func (a *application) ended(st supervise.Status) error {
+	text := "The program has ended. " + st.Detail
+	if st.Run != nil && st.Run.Exit != nil {
+		if meaning := a.config.ExitCodes[strconv.Itoa(st.Run.Exit.Code)]; meaning != "" && st.Run.Exit.Signal == "" {
+			text += " Its exit code means: " + meaning + "."
+		}
+	}
+	if words := lastWords(a.logFile()); words != "" {
+		text += " Its last words in " + a.logFile() + ": " + words
+	}
+	return errors.New(text)
+}
+
+// lastWords returns the last lines of a log file, on one line.
+func lastWords(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	const most = 2048
+	if fi, err := f.Stat(); err == nil && fi.Size() > most {
+		_, _ = f.Seek(-most, 2)
+	}
+	b := make([]byte, most)
+	n, _ := f.Read(b)
+	lines := strings.Split(strings.TrimSpace(string(b[:n])), "\n")
+	return strings.Join(lines[max(0, len(lines)-logLines):], " | ")
+}
+
+// Recover implements sdk.Application. A batch run that has ended well counts as running until it is stopped: there is nothing to
+// start again.
+func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovered {
+	st := a.look(known)
+	switch {
+	case st.State == supervise.Stopped && a.finished(st), st.State == supervise.Running:
+		h, err := handleOf(st.Run)
+		if err != nil {
+			return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
+		}
+		return sdk.Recovered{State: sdk.Running, Detail: st.Detail, Handle: &h}
+	case st.State == supervise.Stopped:
+		return sdk.Recovered{State: sdk.Stopped, Detail: st.Detail}
+	}
+	return sdk.Recovered{State: sdk.Unknown, Detail: st.Detail}
+}
+
+// Stop implements sdk.Application.
+func (a *application) Stop(ctx context.Context, known *sdk.Handle) sdk.Ended {
+	st := a.look(known)
+	if st.State != supervise.Running {
+		return a.end(st)
+	}
+	s := defaultStop
+	if len(a.config.Stop) > 0 {
+		s = a.config.Stop[0]
+	}
+	user, err := a.user()
+	if err != nil && len(s.Command) > 0 {
+		a.in.Log.Warn("the stop command is left out", "error", err)
+		s.Command = nil
+	}
+	return a.end(st.Run.Stop(ctx, supervise.StopHow{
+		Command: s.Command, Env: a.environment(user), Cwd: a.config.WorkingDirectory, User: user,
+		Signal: s.Signal, Timeout: lasting(s.Timeout), KillAfter: lasting(s.KillAfter),
+	}))
+}
+
+// Kill implements sdk.Application.
+func (a *application) Kill(ctx context.Context, known *sdk.Handle) sdk.Ended {
+	st := a.look(known)
+	if st.State == supervise.Stopped || st.Run == nil {
+		return a.end(st)
+	}
+	return a.end(st.Run.Kill(ctx))
+}
+
+// end makes the answer. The record of a run that was stopped on purpose is removed: the result of a batch run holds until then.
+func (a *application) end(st supervise.Status) sdk.Ended {
+	if st.State == supervise.Stopped {
+		if err := supervise.Forget(a.superviseDir()); err != nil {
+			a.in.Log.Warn("a later batch run may be taken for done", "error", err)
+		}
+	}
+	state := map[supervise.State]sdk.RunState{
+		supervise.Running: sdk.Running, supervise.Stopped: sdk.Stopped, supervise.Unknown: sdk.Unknown,
+	}
+	return sdk.Ended{State: state[st.State], Detail: st.Detail}
+}

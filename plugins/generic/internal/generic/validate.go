@@ -1,0 +1,134 @@
+package generic
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/orscore/ors/plugins/sdk"
+	"github.com/orscore/ors/plugins/sdk/supervise"
+)
+
+// findings collects problems.
+type findings []sdk.Problem
+
+func (f *findings) add(attribute, detail, format string, args ...any) {
+	*f = append(*f, sdk.Problem{
+		Severity: sdk.Error, Attribute: attribute, Summary: fmt.Sprintf(format, args...), Detail: detail,
+	})
+}
+
+// Validate implements sdk.Application.
+func (a *application) Validate(context.Context) []sdk.Problem {
+	var f findings
+	if !supported {
+		f.add("", "Protect the program on Linux, or write a plugin for its Windows service.", "%v", supervise.ErrUnsupported)
+	}
+	c := a.config
+	f.command("command", c.Command, true)
+	if c.Mode != modeService && c.Mode != modeBatch {
+		f.add("mode", `Use "service" or "batch".`, "mode %q is unknown", c.Mode)
+	}
+	f.absolute("working_directory", c.WorkingDirectory)
+	if c.LogFile != "" {
+		f.absolute("log_file", c.LogFile)
+	}
+	if c.LogMaxMB < 0 {
+		f.add("log_max_mb", "Use 0 for a file without a bound.", "%d MiB is less than nothing", c.LogMaxMB)
+	}
+	for name := range c.Environment {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			f.add("environment", "Use letters, digits and _.", "%q cannot be the name of a variable", name)
+		}
+	}
+	for i, code := range c.SuccessCodes {
+		if code < 0 || code > 255 {
+			f.add(fmt.Sprintf("success_codes[%d]", i), "Exit codes are 0 to 255.", "%d is not an exit code", code)
+		}
+	}
+	for code := range c.ExitCodes {
+		if n, err := strconv.Atoi(code); err != nil || n < 0 || n > 255 {
+			f.add("exit_codes", "Exit codes are 0 to 255.", "%q is not an exit code", code)
+		}
+	}
+	for i, b := range c.BeforeStart {
+		path := fmt.Sprintf("before_start[%d].", i)
+		f.command(path+"command", b.Command, true)
+		f.duration(path+"timeout", b.Timeout)
+	}
+	for i, ch := range c.Check {
+		f.check(fmt.Sprintf("check[%d].", i), ch)
+	}
+	for i, s := range c.Stop {
+		path := fmt.Sprintf("stop[%d].", i)
+		f.command(path+"command", s.Command, false)
+		f.duration(path+"timeout", s.Timeout)
+		f.duration(path+"kill_after", s.KillAfter)
+		if !knownSignal(s.Signal) {
+			f.add(path+"signal", `Use a name such as "SIGTERM", "SIGINT" or "SIGQUIT".`, "signal %q is unknown", s.Signal)
+		}
+	}
+	return f
+}
+
+func (f *findings) command(path string, argv []string, required bool) {
+	if len(argv) == 0 {
+		if required {
+			f.add(path, `Name the program and its arguments: ["/usr/bin/program", "argument"].`, "the command is empty")
+		}
+		return
+	}
+	if p := argv[0]; p == "" || strings.Contains(p, "/") && !filepath.IsAbs(p) {
+		f.add(path, "Use an absolute path, or a bare name that is in PATH on both servers.",
+			"program %q is neither an absolute path nor a bare name", p)
+	}
+}
+
+func (f *findings) absolute(path, value string) {
+	if !filepath.IsAbs(value) {
+		f.add(path, "Use an absolute path.", "path %q is not absolute", value)
+	}
+}
+
+func (f *findings) duration(path, value string) {
+	if _, err := duration(value); err != nil {
+		f.add(path, `Use a number and a unit: "500ms", "10s", "2m".`, "%v", err)
+	}
+}
+
+func (f *findings) check(path string, c check) {
+	f.duration(path+"timeout", c.Timeout)
+	f.duration(path+"interval", c.Interval)
+	if c.Rise < 1 {
+		f.add(path+"rise", "Use 1 or more.", "a start cannot wait for %d successes", c.Rise)
+	}
+	switch c.Type {
+	case "tcp":
+		if _, port, err := net.SplitHostPort(c.Address); err != nil || port == "" {
+			f.add(path+"address", `Use HOST:PORT, such as "127.0.0.1:5432".`, "address %q has no host and port", c.Address)
+		}
+	case "http":
+		u, err := url.Parse(c.URL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			f.add(path+"url", `Use "http://HOST:PORT/PATH".`, "url %q is not an http address", c.URL)
+		}
+		if c.Status != 0 && (c.Status < 100 || c.Status > 599) {
+			f.add(path+"status", "Status codes are 100 to 599; 0 takes any from 200 to 399.", "%d is not a status code", c.Status)
+		}
+	case "command":
+		f.command(path+"command", c.Command, true)
+	default:
+		f.add(path+"type", `Use "tcp", "http" or "command".`, "check %q is unknown", c.Type)
+		return
+	}
+	for name, used := range map[string]bool{"address": c.Address != "", "url": c.URL != "", "command": len(c.Command) > 0} {
+		wanted := map[string]string{"tcp": "address", "http": "url", "command": "command"}[c.Type]
+		if used && name != wanted {
+			f.add(path+name, "Take it out, or use a check of the type it belongs to.", "a %s check has no %s", c.Type, name)
+		}
+	}
+}
