@@ -88,6 +88,9 @@ func (i *Interconnect) frame(l *linkState, frame []byte, now time.Time, r *resul
 	if !w.take(seq) {
 		return refuseReplay
 	}
+	if h.kind == typeBeat && seq != w.newest {
+		return nil // overtaken: it says nothing any more, and must not make a dead partner look alive
+	}
 	s.confirmed, s.last = true, now
 	l.lastHeard = now
 	if h.kind == typeFragment {
@@ -159,9 +162,7 @@ func (i *Interconnect) opened(l *linkState, now time.Time, r *result) {
 func (i *Interconnect) takeBeat(l *linkState, h header, frame []byte, now time.Time, r *result) {
 	b := parseBeat(h, frame)
 	ls := &i.shake.live.links[l.index]
-	if b.seq > ls.heard {
-		ls.heard, ls.heardAt = b.seq, now
-	}
+	ls.heard, ls.heardAt = b.seq, now
 	if trip, ok := ls.onAck(b.ack, b.hold, now); ok {
 		l.lastAck = now
 		if trip > 0 {

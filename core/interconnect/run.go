@@ -45,6 +45,7 @@ type Interconnect struct {
 	logs   chan func(hclog.Logger)
 	links  []*linkState
 
+	sending  sync.Mutex // one message is cut up at a time; taken before mu
 	mu       sync.Mutex // held for microseconds: nothing below it waits for anything
 	shake    *handshake
 	pieces   reassembly
@@ -334,28 +335,46 @@ func (i *Interconnect) Send(m Message) error {
 		return fmt.Errorf("message of kind %d with %d bytes: a kind of 1 to 255 and at most %d bytes would be right",
 			m.Kind, len(m.Body), MaxMessage)
 	}
-	now := time.Now()
+	i.sending.Lock() // fragments leave in the order of their numbers
+	defer i.sending.Unlock()
 	i.mu.Lock()
-	defer i.mu.Unlock() // Link.Send does not block, and fragments leave in the order of their numbers
-	s := i.shake.live
-	if s == nil {
+	s, l := i.shake.live, i.bestLink(m.NetworkOnly, time.Now())
+	switch {
+	case s == nil:
+		i.mu.Unlock()
 		return ErrNoSession
-	}
-	l := i.bestLink(m.NetworkOnly, now)
-	if l == nil {
+	case l == nil:
+		i.mu.Unlock()
 		return ErrNoLink
 	}
 	s.nextMessage++
-	ls := &s.links[l.index]
-	for _, f := range fragments(m, s.nextMessage, l.link.MaxFrame()-fragmentLen-trailerLen) {
-		f.header = header{s.version, typeFragment, i.o.Self, uint8(l.index)}
-		ls.fragmentSeq++
-		f.session, f.seq = s.id, ls.fragmentSeq
-		if !l.link.Send(appendFragment(nil, &f, s.mac), false) {
+	id := s.nextMessage
+	i.mu.Unlock()
+	for _, f := range fragments(m, id, l.link.MaxFrame()-fragmentLen-trailerLen) {
+		frame := i.seal(s, l, &f)
+		if frame == nil {
+			return ErrNoSession
+		}
+		if !l.link.Send(frame, false) {
 			return fmt.Errorf("link %s: %w", l.link.Name(), ErrBusy)
 		}
 	}
 	return nil
+}
+
+// seal numbers and encodes one fragment, with the lock held for no longer, since beats need it. It returns nil when s is not the
+// live session any more.
+func (i *Interconnect) seal(s *session, l *linkState, f *fragment) []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.shake.live != s {
+		return nil
+	}
+	ls := &s.links[l.index]
+	ls.fragmentSeq++
+	f.header = header{s.version, typeFragment, i.o.Self, uint8(l.index)}
+	f.session, f.seq = s.id, ls.fragmentSeq
+	return appendFragment(nil, f, s.mac)
 }
 
 // bestLink ranks the open links: both directions known to work, then network before serial, then the shortest round trip.

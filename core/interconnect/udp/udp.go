@@ -23,8 +23,8 @@ import (
 const (
 	// maxFrame leaves room for headers and tunnels in an Ethernet packet, so that no datagram is fragmented.
 	maxFrame = 1200
-	// queued is how many frames wait behind the beats: about two of the largest messages.
-	queued = 64
+	// queued is how many frames wait behind the beats: about eight of the largest messages.
+	queued = 256
 	// writeTimeout bounds one write: a socket buffer that stays full that long has lost its frame.
 	writeTimeout = 100 * time.Millisecond
 	// failingMax is for how long every write may fail before the socket is opened anew.
