@@ -1,0 +1,101 @@
+package ipset
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/orscore/ors/plugins/sdk"
+)
+
+// handleVersion is the form of the handle: a state as JSON.
+const handleVersion = 1
+
+const stateFile = "state.json"
+
+// state is what must be known to give the address up again. It is the handle, and a file in the work folder, written before
+// anything is removed.
+type state struct {
+	Address string `json:"address"`
+	Adapter string `json:"adapter"`
+	Dummy   *dummy `json:"dummy,omitempty"` // removed by us, to be put back
+}
+
+// dummy is an address as it was.
+type dummy struct {
+	Adapter   string `json:"adapter"`
+	Prefix    string `json:"prefix"`
+	Label     string `json:"label,omitempty"`
+	Broadcast string `json:"broadcast,omitempty"`
+	Scope     int    `json:"scope"`
+	Flags     int    `json:"flags"`
+	Valid     int    `json:"valid"`     // seconds; the largest 32-bit number: for ever
+	Preferred int    `json:"preferred"` // seconds, as Valid
+}
+
+func (a *application) loadState() (*state, error) {
+	path := filepath.Join(a.in.WorkDir, stateFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("record of the address: %w", err)
+	}
+	var s state
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("record of the address: %s: %w", path, err)
+	}
+	return &s, nil
+}
+
+// saveState is atomic, not synced: after a restart of the server its addresses are as its own configuration says.
+func (a *application) saveState(s *state) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.in.WorkDir, 0o700); err != nil {
+		return fmt.Errorf("record of the address: %w", err)
+	}
+	path := filepath.Join(a.in.WorkDir, stateFile)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return fmt.Errorf("record of the address: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("record of the address: %w", err)
+	}
+	return nil
+}
+
+func (a *application) dropState() error {
+	err := os.Remove(filepath.Join(a.in.WorkDir, stateFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("record of the address: %w", err)
+	}
+	return nil
+}
+
+// known is the state on record, else the one of the handle, else nil.
+func (a *application) known(h *sdk.Handle) (*state, error) {
+	s, err := a.loadState()
+	if err != nil || s != nil || h == nil {
+		return s, err
+	}
+	if h.Version != handleVersion {
+		return nil, fmt.Errorf("this plugin cannot read handles of version %d", h.Version)
+	}
+	s = &state{}
+	if err := json.Unmarshal(h.State, s); err != nil {
+		return nil, fmt.Errorf("handle: %w", err)
+	}
+	return s, nil
+}
+
+func (s *state) handle() (sdk.Handle, error) {
+	b, err := json.Marshal(s)
+	return sdk.Handle{Version: handleVersion, State: b}, err
+}

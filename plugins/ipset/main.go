@@ -1,0 +1,10 @@
+// Command ors-plugin-ipset moves a network address with its group: it is taken on an adapter of the server that owns the group,
+// announced to the network, and given up when the group leaves.
+package main
+
+import (
+	"github.com/orscore/ors/plugins/ipset/internal/ipset"
+	"github.com/orscore/ors/plugins/sdk"
+)
+
+func main() { sdk.Serve(ipset.Plugin()) }
