@@ -36,12 +36,15 @@ func (c *Config) ExpectedDrives(g *Group) []DriveValue {
 	return out
 }
 
-// DecodeApplication decodes an application's `config` block with the schema of its plugin and returns it as JSON: every attribute
-// is present, with its default or null where it was left out, and every nested block is a list of objects in which the labels are
-// attributes. The body may use drive["E:"].path and .letter, the same of d1 … dn, and self.
+// DecodeApplication decodes an application's `config` block with the schema of its plugin and returns it as JSON:
+// every attribute is present, with its default or null where it was left out, and every nested block is a list of
+// objects in which the labels are attributes. The body may use drive["E:"].path and .letter, the same of d1 … dn, and
+// self.
 //
-// The diagnostics say what is wrong in the configuration; a schema that is broken itself is reported there, too. json is nil then.
-func (c *Config) DecodeApplication(app *Application, schema *pluginv1.Block, drives []DriveValue) (json []byte, diags hcl.Diagnostics) {
+// The diagnostics say what is wrong in the configuration; a schema that is broken itself is reported there, too. json
+// is nil then.
+func (c *Config) DecodeApplication(app *Application, schema *pluginv1.Block, drives []DriveValue) (
+	json []byte, diags hcl.Diagnostics) {
 	spec, err := blockSpec(schema)
 	if err != nil {
 		return nil, hcl.Diagnostics{mistake(codeSchema, app.Range,
@@ -191,8 +194,8 @@ func CheckSchema(b *pluginv1.Block) error {
 
 var pathStep = regexp.MustCompile(`^([^.\[\]]+)(?:\[(\d+)\])?$`)
 
-// AttributeRange finds the place of an attribute that a plugin has named in a finding, such as "check[0].interval". Where
-// the path leads nowhere, it is the innermost block that was found; at least the application's.
+// AttributeRange finds the place of an attribute that a plugin has named in a finding, such as "check[0].interval".
+// Where the path leads nowhere, it is the innermost block that was found; at least the application's.
 func (c *Config) AttributeRange(app *Application, schema *pluginv1.Block, path string) hcl.Range {
 	at, body := app.Range, app.Body
 	for _, step := range strings.Split(path, ".") {

@@ -23,7 +23,8 @@ const (
 	maxBeat = 60 * time.Second
 )
 
-// minIntervals is how many beats must be missing before a time-out may call a partner lost: one is lost on any line now and then.
+// minIntervals is how many beats must be missing before a time-out may call a partner lost: one is lost on any line
+// now and then.
 const minIntervals = 3
 
 func attributes(names ...string) []hcl.AttributeSchema {
@@ -75,7 +76,10 @@ func (d *decoder) interconnect(root *section) {
 	}
 	s := d.open(b.Body, b.DefRange, &hcl.BodySchema{
 		Attributes: attributes("interval", "timeout", "startup_timeout", "key_file!"),
-		Blocks:     []hcl.BlockHeaderSchema{{Type: "serial", LabelNames: []string{"name"}}, {Type: "udp", LabelNames: []string{"name"}}},
+		Blocks: []hcl.BlockHeaderSchema{
+			{Type: "serial", LabelNames: []string{"name"}},
+			{Type: "udp", LabelNames: []string{"name"}},
+		},
 	})
 	ic := &d.c.Interconnect
 	ic.Interval = s.duration("interval", 200*time.Millisecond, minBeat, maxBeat)
@@ -83,7 +87,7 @@ func (d *decoder) interconnect(root *section) {
 	if ic.Timeout < minIntervals*ic.Interval {
 		d.report(codeBeats, s.where("timeout"),
 			fmt.Sprintf("a timeout of %s is less than %d intervals of %s", short(ic.Timeout), minIntervals, short(ic.Interval)),
-			fmt.Sprintf("A single lost beat must not look like a lost partner: write a timeout of at least %s, or a shorter interval.",
+			fmt.Sprintf("A lost beat must not look like a lost partner: write a timeout of at least %s, or a shorter interval.",
 				short(minIntervals*ic.Interval)))
 	}
 	ic.StartupTimeout = s.duration("startup_timeout", 0, ic.Timeout, 24*time.Hour)
@@ -137,21 +141,18 @@ func (d *decoder) links(s *section) {
 	}
 	if len(names) == 0 {
 		d.report(codeNoLink, s.at, "the interconnect has no link",
-			`Add at least one: serial "cable" { device = { … } } or udp "lan" { address = { … } }; two on different media are better.`)
+			`Add serial "cable" { device = { … } } or udp "lan" { address = { … } }; two on different media are better.`)
 	}
 }
 
 // speeds are the baud rates that serial ports commonly have.
-var speeds = []int{9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000, 1152000, 1500000, 2000000,
-	2500000, 3000000, 3500000, 4000000}
-
-// beatShare is the part of a serial line's capacity that beats take: a byte is ten bits on the wire.
-func beatShare(baud int, interval time.Duration) float64 {
-	return float64(interconnect.MaxBeatWire*10) / (float64(baud) * interval.Seconds())
+var speeds = []int{
+	9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600,
+	1000000, 1152000, 1500000, 2000000, 2500000, 3000000, 3500000, 4000000,
 }
 
-// checkBaud refuses a speed that ports do not have, and one whose line the beats would fill by more than half: messages and
-// resynchronisation after noise need the rest.
+// checkBaud refuses a speed that ports do not have, and one whose line the beats would fill by more than half:
+// messages and resynchronisation after noise need the rest.
 func (d *decoder) checkBaud(l *section, baud int) {
 	if !slices.Contains(speeds, baud) {
 		d.report(codeBaud, l.where("baud"), fmt.Sprintf("%d is not a speed of serial ports", baud),
@@ -159,21 +160,21 @@ func (d *decoder) checkBaud(l *section, baud int) {
 		return
 	}
 	interval := d.c.Interconnect.Interval
-	share := beatShare(baud, interval)
+	share := interconnect.BeatShare(baud, interval)
 	if share <= 0.5 {
 		return
 	}
 	least := time.Duration(float64(interval)*share*2).Truncate(time.Millisecond) + time.Millisecond
 	advice := fmt.Sprintf("Write an interval of at least %s", short(least))
 	for _, b := range speeds {
-		if beatShare(b, interval) <= 0.5 {
+		if interconnect.BeatShare(b, interval) <= 0.5 {
 			advice += fmt.Sprintf(", or at least %d baud", b)
 			break
 		}
 	}
 	d.report(codeLineCapacity, l.where("baud"),
-		fmt.Sprintf("beats of %d bytes each %s would take %.0f %% of a line of %d baud", interconnect.MaxBeatWire, short(interval),
-			share*100, baud), advice+". At most half of the line may be beats.")
+		fmt.Sprintf("beats of %d bytes each %s would take %.0f %% of a line of %d baud",
+			interconnect.MaxBeatWire, short(interval), share*100, baud), advice+". At most half of the line may be beats.")
 }
 
 func (d *decoder) checkAddresses(l UDPLink, at [2]hcl.Range) {

@@ -53,7 +53,8 @@ func (s *section) all(blockType string) hcl.Blocks {
 	return s.content.Blocks.OfType(blockType)
 }
 
-// only returns the block of a type of which there may be one, and reports a second one, or that a required one is missing.
+// only returns the block of a type of which there may be one, and reports a second one, or that a required one is
+// missing.
 func (s *section) only(blockType string, required bool) *hcl.Block {
 	blocks := s.all(blockType)
 	for _, more := range blocks[min(len(blocks), 1):] {
@@ -101,7 +102,8 @@ func (s *section) where(name string) hcl.Range {
 	return s.at
 }
 
-// value evaluates an attribute as a type; ok is false when it is absent, null, unknown or wrong. What is wrong has been reported.
+// value evaluates an attribute as a type; ok is false when it is absent, null, unknown or wrong. What is wrong has
+// been reported.
 func (s *section) value(name string, want cty.Type, ctx *hcl.EvalContext) (cty.Value, bool) {
 	a := s.attribute(name)
 	if a == nil {
@@ -263,7 +265,8 @@ func (s *section) perServer(name string) (values [2]string, at [2]hcl.Range) {
 		i := s.d.c.ServerByName(key.AsString())
 		if i == 0 {
 			if len(s.d.serverNames) == len(s.d.c.Servers) {
-				s.d.report(codePerServer, p.Key.Range(), fmt.Sprintf("%s names %q, which is no server of this pair", name, key.AsString()),
+				s.d.report(codePerServer, p.Key.Range(),
+					fmt.Sprintf("%s names %q, which is no server of this pair", name, key.AsString()),
 					fmt.Sprintf("The servers are %s.%s", quoted(s.d.serverNames), meant(key.AsString(), s.d.serverNames)))
 			}
 			continue
@@ -280,7 +283,8 @@ func (s *section) perServer(name string) (values [2]string, at [2]hcl.Range) {
 	}
 	for i, n := range s.d.serverNames {
 		if at[i].Filename == "" && len(s.d.serverNames) == len(s.d.c.Servers) {
-			s.d.report(codePerServer, a.Expr.Range(), fmt.Sprintf("%s has no value for server %q", name, n), s.perServerExample(name))
+			s.d.report(codePerServer, a.Expr.Range(), fmt.Sprintf("%s has no value for server %q", name, n),
+				s.perServerExample(name))
 		}
 	}
 	return values, at
@@ -307,7 +311,8 @@ func (s *section) choice(code, name, def string, allowed []string, why string) s
 	return def
 }
 
-// Names become parts of file names, of log lines and of handles, so they keep to letters that are harmless in all of them.
+// Names become parts of file names, of log lines and of handles, so they keep to letters that are harmless in all of
+// them.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 func (d *decoder) checkName(what, name string, at hcl.Range) {

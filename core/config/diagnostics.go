@@ -67,8 +67,8 @@ func mistake(code string, at hcl.Range, summary, detail string) *hcl.Diagnostic 
 	}
 }
 
-// stamped gives each diagnostic that came from the HCL library its code, by what its summary begins with. others is the code of
-// the rest.
+// stamped gives each diagnostic that came from the HCL library its code, by what its summary begins with. others is
+// the code of the rest.
 func stamped(in hcl.Diagnostics, others string) hcl.Diagnostics {
 	out := make(hcl.Diagnostics, 0, len(in))
 	for _, d := range in {
@@ -95,8 +95,8 @@ func codeOf(summary, others string) string {
 	return others
 }
 
-// tidied sorts diagnostics by their place and drops what only repeats another: the same text at the same place, and a second
-// finding about a value (codeValue) that could not be evaluated in the first place.
+// tidied sorts diagnostics by their place and drops what only repeats another: the same text at the same place, and a
+// second finding about a value (codeValue) that could not be evaluated in the first place.
 func tidied(in hcl.Diagnostics) hcl.Diagnostics {
 	type key struct {
 		file       string
@@ -133,8 +133,9 @@ func tidied(in hcl.Diagnostics) hcl.Diagnostics {
 	return out
 }
 
-// WriteDiagnostics writes d for people: severity and summary, file:line:column with the blocks around it, the source line with the
-// place marked, and what would be right. files gives the source lines; where a file is not in it, the lines are left out.
+// WriteDiagnostics writes d for people: severity and summary, file:line:column with the blocks around it, the source
+// line with the place marked, and what would be right. files gives the source lines; where a file is not in it, the
+// lines are left out.
 func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, d hcl.Diagnostics, colour bool) {
 	for i, one := range d {
 		if i > 0 {
@@ -144,8 +145,8 @@ func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, d hcl.Diagnostics
 	}
 }
 
-// WriteDiagnostics writes d with the source lines of the files that c was read from. It may be called on what Load and Parse
-// return together with errors.
+// WriteDiagnostics writes d with the source lines of the files that c was read from. It may be called on what Load
+// and Parse return together with errors.
 func (c *Config) WriteDiagnostics(w io.Writer, d hcl.Diagnostics, colour bool) {
 	WriteDiagnostics(w, c.files, d, colour)
 }
@@ -216,7 +217,8 @@ func around(file *hcl.File, at int) string {
 	return strings.Join(names, ", ")
 }
 
-// sourceLine returns the line in which at starts, tabs widened to one blank, and where in it to mark how many characters.
+// sourceLine returns the line in which at starts, tabs widened to one blank, and where in it to mark how many
+// characters.
 func sourceLine(file *hcl.File, at hcl.Range) (line string, start, width int, ok bool) {
 	if file == nil || at.Start.Byte < 0 || at.Start.Byte > len(file.Bytes) {
 		return "", 0, 0, false

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
-
 )
 
 // maxUnits is how many storage units a pair may have: a beat names a unit in one byte (interconnect.Beat).
@@ -45,8 +44,8 @@ func (d *decoder) groups(root *section) {
 		}
 		if len(g.Storage) == 0 {
 			d.report(codeNoStorage, b.DefRange, fmt.Sprintf("group %q has no storage unit", g.Name),
-				"When both servers live and cannot talk, the switch of a storage unit decides which of them runs the group; without one\n"+
-					`nothing does, and both would. Add storage "NAME" { switch … drive … }.`)
+				"When both servers live and cannot talk, the switch of a storage unit decides which of them runs the group;\n"+
+					`without one nothing does, and both would. Add storage "NAME" { switch … drive … }.`)
 		}
 		d.applications(s, &g)
 		d.c.Groups = append(d.c.Groups, g)
@@ -149,7 +148,8 @@ func (d *decoder) drive(b *hcl.Block, driver string) Drive {
 		if strings.HasPrefix(strings.ToUpper(letter), "A") || strings.HasPrefix(strings.ToUpper(letter), "B") {
 			advice += " A: and B: are for floppy disks."
 		}
-		if upper := strings.ToUpper(strings.TrimRight(letter, ":/\\")) + ":"; upper != letter && letterForm.MatchString(upper) {
+		upper := strings.ToUpper(strings.TrimRight(letter, ":/\\")) + ":"
+		if upper != letter && letterForm.MatchString(upper) {
 			advice += fmt.Sprintf(" Did you mean %q?", upper)
 		}
 		d.report(codeLetter, b.LabelRanges[0], fmt.Sprintf("%q is no drive letter", letter), advice)
@@ -250,7 +250,8 @@ func (d *decoder) checkOrder(g *Group, at []hcl.Range) {
 	for i, a := range g.Applications {
 		for _, n := range a.After {
 			if _, ok := index[n]; !ok {
-				d.report(codeAfterUnknown, at[i], fmt.Sprintf("application %q waits for %q, which group %q does not have", a.Name, n, g.Name),
+				d.report(codeAfterUnknown, at[i],
+					fmt.Sprintf("application %q waits for %q, which group %q does not have", a.Name, n, g.Name),
 					fmt.Sprintf("Its applications are %s.%s", quoted(names), meant(n, names)))
 			}
 		}
@@ -284,8 +285,8 @@ func (d *decoder) checkOrder(g *Group, at []hcl.Range) {
 	}
 }
 
-// checkUnits looks at all storage units together: letters and switches must be different on the whole pair, because one day
-// all of them are on one server.
+// checkUnits looks at all storage units together: letters and switches must be different on the whole pair, because
+// one day all of them are on one server.
 func (d *decoder) checkUnits() {
 	letters, switches, volumes := make(map[string]hcl.Range), make(map[string]hcl.Range), make(map[string]hcl.Range)
 	units := d.c.Units()
@@ -303,14 +304,14 @@ func (d *decoder) checkUnits() {
 		}
 		if first, ok := switches[what]; ok && what != "" {
 			d.report(codeShared, u.Storage.Switch.Range, fmt.Sprintf("two storage units are the same: %s", what),
-				fmt.Sprintf("The switch at line %d has it already. Each storage unit has a switch, or a unit at a switch, of its own.",
+				fmt.Sprintf("The switch at line %d has it already. Each storage unit has a switch, or a unit at one, of its own.",
 					first.Start.Line))
 		}
 		switches[what] = u.Storage.Switch.Range
 		for _, dr := range u.Storage.Drives {
 			if first, ok := letters[dr.Letter]; ok {
 				d.report(codeLetterOverlap, dr.Range, fmt.Sprintf("drive letter %s is used twice", dr.Letter),
-					fmt.Sprintf("The drive at line %d has it already. Ensure that the two servers do not use the same drive letters:\n"+
+					fmt.Sprintf("The drive at line %d has it. Ensure that the two servers do not use the same drive letters:\n"+
 						"after a switchover one server has the drives of both, and one of two equal letters would have to change.%s",
 						first.Start.Line, d.freeLetter()))
 			} else {

@@ -18,8 +18,8 @@ const (
 	maxKeyFileSize = 64 << 10 // of the file
 )
 
-// KeyGenerate writes a new random key to a file that only its owner may read. It never overwrites a file: a key that the partner
-// still uses would be lost.
+// KeyGenerate writes a new random key to a file that only its owner may read. It never overwrites a file: a key that
+// the partner still uses would be lost.
 func KeyGenerate(path string) error {
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
@@ -43,7 +43,7 @@ func KeyGenerate(path string) error {
 
 // readKey reads the key of the interconnect. The diagnostic points at `at` and never shows anything of the key.
 func readKey(path string, at hcl.Range) ([]byte, *hcl.Diagnostic) {
-	const advice = "Make one with `orscore key generate FILE` and copy it to the other server; the key is the same on both."
+	const advice = "Make one with `orscore key generate FILE` and copy it to the other server: both need the same."
 	info, err := os.Stat(path) // before opening: opening a pipe could wait for ever
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no regular file", path)
@@ -56,8 +56,10 @@ func readKey(path string, at hcl.Range) ([]byte, *hcl.Diagnostic) {
 		return nil, mistake(codeKeyMissing, at, fmt.Sprintf("the key file cannot be read: %v", err), advice)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, mistake(codeKeyMode, at, fmt.Sprintf("the key file %s may be read or written by others (mode %04o)", path, mode),
-			fmt.Sprintf("Whoever knows the key can speak for your partner: chmod 600 %s. If others could read it, make a new one.", path))
+		return nil, mistake(codeKeyMode, at,
+			fmt.Sprintf("the key file %s may be read or written by others (mode %04o)", path, mode),
+			fmt.Sprintf("Whoever knows the key can speak for your partner: chmod 600 %s. Make a new one if others have read it.",
+				path))
 	}
 	key := make([]byte, hex.DecodedLen(len(bytes.TrimSpace(raw))))
 	if _, err := hex.Decode(key, bytes.TrimSpace(raw)); err != nil {

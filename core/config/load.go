@@ -43,10 +43,11 @@ func Load(path string, o Options) (*Config, hcl.Diagnostics) {
 	return Parse(path, src, o)
 }
 
-// Parse reads a configuration from src; filename is for messages. It reads the key file that src names, and nothing else.
+// Parse reads a configuration from src; filename is for messages. It reads the key file that src names, and nothing
+// else.
 //
-// When the diagnostics have errors the returned Config holds no settings: it only serves to write the diagnostics. Otherwise
-// it is complete, and the diagnostics are empty; what is worth a warning is in its Notes.
+// When the diagnostics have errors the returned Config holds no settings: it only serves to write the diagnostics.
+// Otherwise it is complete, and the diagnostics are empty; what is worth a warning is in its Notes.
 func Parse(filename string, src []byte, o Options) (*Config, hcl.Diagnostics) {
 	parser := hclparse.NewParser()
 	file, diags := parser.ParseHCL(src, filename)
@@ -68,8 +69,8 @@ func Parse(filename string, src []byte, o Options) (*Config, hcl.Diagnostics) {
 	return c, nil
 }
 
-// file decodes the whole file. Blocks are visited in the order in which they depend on each other: who the servers are decides
-// what ${self} is, and a drive may be checked only when it is known which switch it hangs on.
+// file decodes the whole file. Blocks are visited in the order in which they depend on each other: who the servers
+// are decides what ${self} is, and a drive may be checked only when it is known which switch it hangs on.
 func (d *decoder) file(body hcl.Body) {
 	root := d.open(body, body.MissingItemRange(), &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 		{Type: "pair", LabelNames: []string{"name"}},
@@ -142,7 +143,8 @@ func (d *decoder) self(at hcl.Range) {
 			}
 		}
 	}
-	d.report(codeSelf, d.c.Servers[0].Range, fmt.Sprintf("this host is %q, and the servers are %s", name, quoted(d.serverNames)),
+	d.report(codeSelf, d.c.Servers[0].Range,
+		fmt.Sprintf("this host is %q, and the servers are %s", name, quoted(d.serverNames)),
 		"Say which server this is with --server NAME, or name the server blocks after the two hosts.")
 }
 
@@ -169,7 +171,8 @@ func (c *Config) notes() {
 		for _, a := range g.Applications {
 			if !used[a.Kind] && !pinned[a.Kind] {
 				c.Notes = append(c.Notes, Note{codeNoteUnpinned, fmt.Sprintf("plugin %q is not pinned", a.Kind),
-					fmt.Sprintf("Whatever program is installed as ors-plugin-%s is run. Pin it: plugin %q { sha256 = \"…\" }.", a.Kind, a.Kind),
+					fmt.Sprintf("Whatever program is installed as ors-plugin-%[1]s is run. Pin it: plugin %[1]q { sha256 = \"…\" }.",
+						a.Kind),
 					a.Range})
 			}
 			used[a.Kind] = true

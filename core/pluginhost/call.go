@@ -15,8 +15,8 @@ import (
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
-// The longest that a call may take when its context says nothing shorter (proto/ors/plugin/v1). Starting and stopping an application
-// take what the configuration allows; their limits here only stop a caller that has forgotten to say.
+// The longest that a call may take when its context says nothing shorter (proto/ors/plugin/v1). Starting and stopping
+// an application take what the configuration allows; their limits here only stop a caller that has forgotten to say.
 const (
 	infoDeadline     = 5 * time.Second
 	validateDeadline = 5 * time.Second
@@ -42,7 +42,8 @@ type method[Q, R any] struct {
 }
 
 // Validate asks what the schema could not express about a configuration.
-func (h *Host) Validate(ctx context.Context, kind string, q *pluginv1.ValidateRequest) (*pluginv1.ValidateResponse, error) {
+func (h *Host) Validate(ctx context.Context, kind string, q *pluginv1.ValidateRequest) (
+	*pluginv1.ValidateResponse, error) {
 	return call(ctx, h, kind, q, method[*pluginv1.ValidateRequest, *pluginv1.ValidateResponse]{
 		name: "Validate", deadline: validateDeadline, call: pluginv1.PluginServiceClient.Validate})
 }
@@ -54,7 +55,8 @@ func (h *Host) Ready(ctx context.Context, kind string, q *pluginv1.ReadyRequest)
 }
 
 // Recover asks whether what a handle names still runs. An error says nothing about that: it is unknown.
-func (h *Host) Recover(ctx context.Context, kind string, q *pluginv1.RecoverRequest) (*pluginv1.RecoverResponse, error) {
+func (h *Host) Recover(ctx context.Context, kind string, q *pluginv1.RecoverRequest) (
+	*pluginv1.RecoverResponse, error) {
 	return call(ctx, h, kind, q, method[*pluginv1.RecoverRequest, *pluginv1.RecoverResponse]{
 		name: "Recover", deadline: recoverDeadline, call: pluginv1.PluginServiceClient.Recover})
 }
@@ -77,8 +79,8 @@ func (h *Host) Kill(ctx context.Context, kind string, q *pluginv1.KillRequest) (
 		name: "Kill", deadline: killDeadline, call: pluginv1.PluginServiceClient.Kill})
 }
 
-// StartApplication starts the application and returns its handle; progress, which may be nil, is told of each step. An error says that
-// the start has failed or was not seen to succeed: whether anything runs is for Recover to say.
+// StartApplication starts the application and returns its handle; progress, which may be nil, is told of each step.
+// An error says that the start has failed or was not seen to succeed: whether anything runs is for Recover to say.
 func (h *Host) StartApplication(ctx context.Context, kind string, q *pluginv1.StartRequest,
 	progress func(*pluginv1.Progress)) (*pluginv1.Handle, error) {
 	return call(ctx, h, kind, q, method[*pluginv1.StartRequest, *pluginv1.Handle]{
@@ -94,7 +96,8 @@ func (h *Host) StartApplication(ctx context.Context, kind string, q *pluginv1.St
 	})
 }
 
-func receive(stream grpc.ServerStreamingClient[pluginv1.StartResponse], progress func(*pluginv1.Progress)) (*pluginv1.Handle, error) {
+func receive(stream grpc.ServerStreamingClient[pluginv1.StartResponse], progress func(*pluginv1.Progress)) (
+	*pluginv1.Handle, error) {
 	var handle *pluginv1.Handle
 	for {
 		m, err := stream.Recv()
@@ -115,8 +118,9 @@ func receive(stream grpc.ServerStreamingClient[pluginv1.StartResponse], progress
 	}
 }
 
-// call makes one call, bounded by ctx and by the method's own deadline. When the plugin's process ends during the call, the
-// call is repeated once with the process that follows, except a start: after that Recover has to say what there is.
+// call makes one call, bounded by ctx and by the method's own deadline. When the plugin's process ends during the
+// call, the call is repeated once with the process that follows, except a start: after that Recover has to say what
+// there is.
 func call[Q request, R any](ctx context.Context, h *Host, kind string, q Q, m method[Q, R]) (R, error) {
 	var none R
 	application := ""
@@ -148,7 +152,8 @@ func call[Q request, R any](ctx context.Context, h *Host, kind string, q Q, m me
 	}
 }
 
-// judge draws conclusions about the plugin from a failed call: it may be dead, or hang. It says whether the process has ended.
+// judge draws conclusions about the plugin from a failed call: it may be dead, or hang. It says whether the process
+// has ended.
 func (in *instance) judge(ctx context.Context, p *process, err error, patient bool) (died bool) {
 	code := status.Code(err)
 	switch {
@@ -174,8 +179,8 @@ func (in *instance) explain(p *process, name string, err error, died bool) error
 	next := "see " + in.h.logPath(in.kind, in.application)
 	switch {
 	case died:
-		return &Error{Code: CodeCall, Kind: in.kind, What: fmt.Sprintf("its process ended during %s (%s)", name, p.why()), Next: next,
-			Err: err}
+		what := fmt.Sprintf("its process ended during %s (%s)", name, p.why())
+		return &Error{Code: CodeCall, Kind: in.kind, What: what, Next: next, Err: err}
 	case status.Code(err) == codes.DeadlineExceeded:
 		return &Error{Code: CodeHung, Kind: in.kind, What: name + " was not answered in time", Next: next, Err: err}
 	}

@@ -41,11 +41,17 @@ func (in *instance) supervise(ctx context.Context) {
 	defer close(in.done)
 	failures := 0
 	for ctx.Err() == nil {
-		if wait := in.overBudget(time.Now()); wait > 0 {
-			sleep(ctx, wait, nil)
-			continue
+		path, err := in.check()
+		if err == nil {
+			if wait := in.overBudget(time.Now()); wait > 0 {
+				sleep(ctx, wait, nil)
+				continue
+			}
 		}
-		p, err := in.launch(ctx)
+		var p *process
+		if err == nil {
+			p, err = in.launch(ctx, path)
+		}
 		if err != nil {
 			in.failed(err)
 			if err.refusal() {
@@ -60,10 +66,11 @@ func (in *instance) supervise(ctx context.Context) {
 		started := time.Now()
 		why := in.watch(ctx, p)
 		in.stopped(p, why)
-		p.end(in.h.lim.stop, in.h.lim.dead)
 		if ctx.Err() != nil {
+			p.end(in.h.lim.stop, in.h.lim.dead)
 			return
 		}
+		p.end(0, in.h.lim.dead)
 		in.h.o.Log.Warn("plugin ended and is started again", "plugin", in.name(), "pid", p.run.pid(), "why", why)
 		if time.Since(started) > in.h.lim.window {
 			failures = 0
@@ -196,7 +203,6 @@ func (in *instance) watch(ctx context.Context, p *process) string {
 		// One check that is late may be our own lateness; a call that was late, too, makes it sure.
 		if misses++; suspected || misses > 1 {
 			p.kill("it hung: a health check was not answered")
-			sleep(ctx, in.h.lim.dead, p.run.exited)
 			return p.why()
 		}
 	}
@@ -230,8 +236,8 @@ func (in *instance) settle(ctx context.Context) {
 	}
 }
 
-// acquire returns the running process. When there is none it waits for the outcome of the next launch, unless the restart
-// budget is used up.
+// acquire returns the running process. When there is none it waits for the outcome of the next launch, unless the
+// restart budget is used up.
 func (in *instance) acquire(ctx context.Context) (*process, error) {
 	first := -1
 	for {

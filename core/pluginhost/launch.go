@@ -48,13 +48,9 @@ type process struct {
 	reason  atomic.Pointer[string]
 }
 
-// launch checks the program, starts it and asks what it is. It takes at most limits.start, and leaves nothing running when
-// it fails.
-func (in *instance) launch(ctx context.Context) (*process, *Error) {
-	path, err := in.check()
-	if err != nil {
-		return nil, err
-	}
+// launch starts a program that has been checked and asks what it is. It takes at most limits.start, and leaves
+// nothing running when it fails.
+func (in *instance) launch(ctx context.Context, path string) (*process, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, in.h.lim.start)
 	defer cancel()
 	p, err := in.spawn(ctx, path)
@@ -85,7 +81,7 @@ func (in *instance) check() (string, *Error) {
 		return refuse(CodeMissing, path+" is no program", "install the plugin there", nil)
 	}
 	if err := checkSafe(path); err != nil {
-		return refuse(CodeMode, "it is not run because others could replace it", "take the right to write away from them", err)
+		return refuse(CodeMode, "it is not run because others could replace it", "take the right to write from them", err)
 	}
 	sum, err := fileSum(path)
 	if err != nil {
@@ -97,7 +93,8 @@ func (in *instance) check() (string, *Error) {
 	in.last = id
 	in.mu.Unlock()
 	if want := strings.ToLower(in.h.o.Pins[in.kind].SHA256); want != "" && want != sum {
-		return refuse(CodeHash, fmt.Sprintf("the program %s has the SHA-256 %s, and the configuration pins %s", path, sum, want),
+		return refuse(CodeHash,
+			fmt.Sprintf("the program %s has the SHA-256 %s, and the configuration pins %s", path, sum, want),
 			"install the program that was pinned, or pin this one after you have made sure of it", nil)
 	}
 	if same && was != nil && (was.Code == CodeVersion || was.Code == CodeWrongKind) {
@@ -121,14 +118,15 @@ func fileSum(path string) (string, error) {
 
 // spawn starts the program and connects to it.
 func (in *instance) spawn(ctx context.Context, path string) (*process, *Error) {
+	logPath := in.h.logPath(in.kind, in.application)
 	fail := func(what string, err error) *Error {
-		return &Error{Code: CodeStart, Kind: in.kind, What: what, Next: "see " + in.h.logPath(in.kind, in.application), Err: err}
+		return &Error{Code: CodeStart, Kind: in.kind, What: what, Next: "see " + logPath, Err: err}
 	}
 	dir, err := in.h.socketDir()
 	if err != nil {
 		return nil, fail("there is no place for its socket", err)
 	}
-	log, err := openLog(in.h.logPath(in.kind, in.application))
+	log, err := openLog(logPath)
 	if err != nil {
 		return nil, fail("its log cannot be written", err)
 	}
@@ -154,7 +152,7 @@ func (in *instance) spawn(ctx context.Context, path string) (*process, *Error) {
 	run.kill()
 	p.end(0, in.h.lim.dead)
 	what := "it did not start: " + firstLine(err)
-	if tail := logTail(in.h.logPath(in.kind, in.application), begin); tail != "" {
+	if tail := logTail(logPath, begin); tail != "" {
 		what += "; it said: " + tail
 	}
 	return nil, fail(what, nil)
@@ -245,7 +243,8 @@ func (in *instance) introduce(ctx context.Context, p *process) *Error {
 		}
 		got, err := version.NewSemver(info.GetVersion())
 		if err != nil {
-			return fail(CodeVersion, fmt.Sprintf("its version %q is none, and %q is wanted", info.GetVersion(), want), broken, err)
+			return fail(CodeVersion,
+				fmt.Sprintf("its version %q is none, and %q is wanted", info.GetVersion(), want), broken, err)
 		}
 		if !constraint.Check(got) {
 			return fail(CodeVersion, fmt.Sprintf("its version is %s, and the configuration wants %q", got, want),
@@ -286,8 +285,8 @@ func (p *process) why() string {
 	return "it ended: " + p.run.result()
 }
 
-// end closes the connection, waits for the process for at most grace, then kills it and waits for at most dead. A process
-// that cannot even be killed sits in the kernel: it is left alone, and nobody waits for it.
+// end closes the connection, waits for the process for at most grace, then kills it and waits for at most dead. A
+// process that cannot even be killed sits in the kernel: it is left alone, and nobody waits for it.
 func (p *process) end(grace, dead time.Duration) {
 	done := make(chan struct{})
 	go func() {
@@ -333,8 +332,8 @@ func (h *Host) logPath(kind, application string) string {
 	return filepath.Join(h.o.LogDir, name+".log")
 }
 
-// openLog opens a log for appending. The plugin writes to it directly: a pipe to the core would kill or block the plugin as soon as
-// the core is gone.
+// openLog opens a log for appending. The plugin writes to it directly: a pipe to the core would kill or block the
+// plugin as soon as the core is gone.
 func openLog(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
-// Package pluginhost finds, checks, starts and watches plugins, and calls them for the core. Each plugin is a process of its
-// own over hashicorp/go-plugin with mutual TLS.
+// Package pluginhost finds, checks, starts and watches plugins, and calls them for the core. Each plugin is a process
+// of its own over hashicorp/go-plugin with mutual TLS.
 //
-// It must never run a plugin whose hash or version is not as pinned, never wait for one without a deadline, and never take
-// a missing answer for "stopped": it reports unknown.
+// It must never run a plugin whose hash or version is not as pinned, never wait for one without a deadline, and never
+// take a missing answer for "stopped": it reports unknown.
 package pluginhost
 
 import (
@@ -107,8 +107,8 @@ func New(o Options) *Host {
 	return &Host{o: o, lim: defaultLimits, ctx: ctx, cancel: cancel, instances: make(map[string]*instance)}
 }
 
-// Start launches the plugins of these kinds in parallel and returns when each has been tried once, or ctx ends. A plugin
-// that cannot be started is no error here: Status and the calls say what is wrong, and the others run.
+// Start launches the plugins of these kinds in parallel and returns when each has been tried once, or ctx ends. A
+// plugin that cannot be started is no error here: Status and the calls say what is wrong, and the others run.
 //
 // From then on a plugin that ends is started again at once, so that a takeover need not wait for it.
 func (h *Host) Start(ctx context.Context, kinds []string) {
@@ -166,8 +166,8 @@ func (h *Host) described(kind string) (*process, error) {
 	return in.acquire(ctx)
 }
 
-// Close ends all plugins, asking first, and returns when they have ended or ctx is over; then it kills them without waiting.
-// Applications keep running: they are not children of their plugins. Calls after Close fail.
+// Close ends all plugins, asking first, and returns when they have ended or ctx is over; then it kills them without
+// waiting. Applications keep running: they are not children of their plugins. Calls after Close fail.
 func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true

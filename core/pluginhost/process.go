@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// child is the operating system's side of a plugin, as go-plugin's runner.Runner. It differs from go-plugin's own in that standard
-// error is a file, that the end of the process is seen at once even when somebody else holds its standard output open, and
-// that it never waits for ever.
+// child is the operating system's side of a plugin, as go-plugin's runner.Runner. It differs from go-plugin's own in
+// that standard error is a file, that the end of the process is seen at once even when somebody else holds its
+// standard output open, and that it never waits for ever.
 type child struct {
 	cmd    *exec.Cmd
 	prints printer
@@ -34,8 +34,8 @@ func newChild(path string, log *os.File) *child {
 	return &child{cmd: cmd, prints: printer{path: log.Name()}, exited: make(chan struct{})}
 }
 
-// drain is how long output that a dead plugin has left behind is waited for. Whoever inherited its standard output could keep
-// it open for ever.
+// drain is how long output that a dead plugin has left behind is waited for. Whoever inherited its standard output
+// could keep it open for ever.
 const drain = 200 * time.Millisecond
 
 // Start starts the process in a session of its own and at ordinary priority.
@@ -89,7 +89,8 @@ func (p *child) pid() int {
 	return p.cmd.Process.Pid
 }
 
-// kill sends SIGKILL to exactly this process: os.Process holds a pidfd (on Windows a handle), so a reused number is never hit.
+// kill sends SIGKILL to exactly this process: os.Process holds a pidfd (on Windows a handle), so a reused number is
+// never hit.
 func (p *child) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +130,8 @@ func (p *child) HostToPlugin(network, address string) (string, string, error) {
 	return network, address, nil
 }
 
-// printer writes what a plugin prints after the handshake, which go-plugin carries over its connection, to the plugin's log.
+// printer writes what a plugin prints after the handshake, which go-plugin carries over its connection, to the
+// plugin's log.
 type printer struct{ path string }
 
 func (p printer) Write(b []byte) (int, error) {

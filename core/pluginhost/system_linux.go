@@ -21,8 +21,9 @@ var systemEnvironment []string
 // ownSession takes the plugin out of the agent's session: a Ctrl-C or a closed terminal is not meant for it.
 func ownSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
-// atOrdinaryPriority calls start so that a process which it makes runs with the ordinary scheduling policy. A thread of the agent
-// may have real-time priority from the thread that made it, and a new process has its policy from the thread that forks.
+// atOrdinaryPriority calls start so that a process which it makes runs with the ordinary scheduling policy. A thread
+// of the agent may have real-time priority from the thread that made it, and a new process has its policy from the
+// thread that forks.
 func atOrdinaryPriority(start func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -34,7 +35,8 @@ func atOrdinaryPriority(start func() error) error {
 	return start()
 }
 
-// checkSafe says whether anybody but root and the agent's own user could replace a program, or any folder on the way to it.
+// checkSafe says whether anybody but root and the agent's own user could replace a program, or any folder on the way
+// to it.
 func checkSafe(path string) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -66,8 +68,8 @@ func checkSafe(path string) error {
 	}
 }
 
-// socketFolder is a private folder for the sockets of one host's plugins. The lock that is held on a file in it tells others
-// that its host is alive: what a dead agent has left behind is removed by the next one.
+// socketFolder is a private folder for the sockets of one host's plugins. The lock that is held on a file in it tells
+// others that its host is alive: what a dead agent has left behind is removed by the next one.
 type socketFolder struct {
 	path string
 	lock *os.File
