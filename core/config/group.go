@@ -6,12 +6,15 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/orscore/ors/core/failover"
 )
 
 // maxUnits is how many storage units a pair may have: a beat names a unit in one byte (interconnect.Beat).
@@ -300,7 +303,7 @@ func (d *decoder) checkUnits() {
 		case sw.RSW != nil && sw.RSW.Endpoint != "":
 			what = sw.RSW.Endpoint + " unit " + sw.RSW.Unit
 		case sw.Directory != nil && sw.Directory.Path != "":
-			what = sw.Directory.Path
+			what = filepath.Join(sw.Directory.Path, u.Storage.Name) // a unit is a folder below the path
 		}
 		if first, ok := switches[what]; ok && what != "" {
 			d.report(codeShared, u.Storage.Switch.Range, fmt.Sprintf("two storage units are the same: %s", what),
@@ -308,6 +311,7 @@ func (d *decoder) checkUnits() {
 					first.Start.Line))
 		}
 		switches[what] = u.Storage.Switch.Range
+		d.checkSwitchPort(u.Storage.Switch)
 		for _, dr := range u.Storage.Drives {
 			if first, ok := letters[dr.Letter]; ok {
 				d.report(codeLetterOverlap, dr.Range, fmt.Sprintf("drive letter %s is used twice", dr.Letter),
@@ -323,6 +327,21 @@ func (d *decoder) checkUnits() {
 			} else {
 				volumes[dr.Volume] = dr.Range
 			}
+		}
+	}
+}
+
+// checkSwitchPort refuses a switch on the serial port that a link of this server uses.
+func (d *decoder) checkSwitchPort(sw Switch) {
+	if sw.RSW == nil || d.c.Self == failover.Nobody {
+		return
+	}
+	device, isSerial := strings.CutPrefix(sw.RSW.Endpoint, "serial:")
+	device, _, _ = strings.Cut(device, "?")
+	for _, l := range d.c.Interconnect.Serial {
+		if isSerial && l.Device[d.c.Self-1] == device {
+			d.report(codeShared, sw.Range, fmt.Sprintf("the switch and the link %q are both on %s", l.Name, device),
+				"A serial port has one user. Connect the switch to another port.")
 		}
 	}
 }
@@ -343,17 +362,10 @@ func (d *decoder) freeLetter() string {
 	return ""
 }
 
-// DriveFolder is where a drive of this letter is mounted while it is this server's.
+// DriveFolder is the root of a drive's volume while it is mounted on this server.
 func (c *Config) DriveFolder(letter string) string {
-	return filepath.Join(c.Agent.DriveRoot, strings.TrimSuffix(letter, ":"))
-}
-
-// GroupByName finds a group; nil when there is none of that name.
-func (c *Config) GroupByName(name string) *Group {
-	for i := range c.Groups {
-		if c.Groups[i].Name == name {
-			return &c.Groups[i]
-		}
+	if runtime.GOOS == "windows" {
+		return letter + `\`
 	}
-	return nil
+	return filepath.Join(c.Agent.DriveRoot, strings.TrimSuffix(letter, ":"))
 }

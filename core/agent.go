@@ -1,0 +1,229 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/node"
+	"github.com/orscore/ors/core/pluginhost"
+	"github.com/orscore/ors/core/storage"
+	"github.com/orscore/ors/core/store"
+)
+
+// Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so that the
+// partner takes nothing over) or when an orderly shutdown has been carried out.
+func Run(ctx context.Context, o Options) error {
+	log := o.logger()
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	for _, n := range c.Notes {
+		log.Warn(n.Code+": "+n.Summary, "detail", n.Detail)
+	}
+	a, err := assemble(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// agent is everything that runs, in the order in which it was opened.
+type agent struct {
+	cfg      *config.Config
+	log      hclog.Logger
+	store    *store.Store
+	switches []storage.Switch
+	plugins  *pluginhost.Host
+	drives   interface{ Close() error }
+	links    *interconnect.Interconnect
+	node     *node.Node
+}
+
+// assemble opens all parts; on an error it closes those that were opened.
+func assemble(ctx context.Context, c *config.Config, log hclog.Logger) (_ *agent, err error) {
+	a := &agent{cfg: c, log: log}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Agent.RunDir, 0o755); err != nil {
+		return nil, fmt.Errorf("ORS-1033: agent.run_dir: %w", err)
+	}
+	if a.store, err = store.Open(c.Agent.StateDir); err != nil {
+		return nil, err
+	}
+	for _, w := range a.store.Warnings() {
+		log.Warn(w)
+	}
+	if a.switches, err = switches(c, log); err != nil {
+		return nil, err
+	}
+	drives, err := newDrives(c, log)
+	if err != nil {
+		return nil, err
+	}
+	a.drives = drives
+	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), log)
+	if a.links, err = interconnect.New(interconnect.Options{
+		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key, Interval: c.Interconnect.Interval,
+		Timeout: c.Interconnect.Timeout, Links: links(c, log), Boot: node.BootHash(boot),
+		Incarnation: a.store.Incarnation16(), Log: log.Named("interconnect"),
+	}); err != nil {
+		return nil, err
+	}
+	a.node, err = node.New(node.Options{
+		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
+		Store: a.store, Interconnect: a.links, Network: networkCheck(c), Log: log.Named("node"), Version: Version,
+		BootID: boot, Incarnation: a.store.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
+	})
+	return a, err
+}
+
+// run starts the parts and waits for the node's end.
+func (a *agent) run(ctx context.Context) error {
+	defer a.close()
+	if a.cfg.Agent.Realtime {
+		granted, refused := interconnect.LockRealtime()
+		a.log.Info("real time", "granted", strings.Join(granted, ", "), "refused", strings.Join(refused, ", "))
+	}
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 2)
+	go func() { ended <- wrap("interconnect", a.links.Run(inner)) }()
+	go func() {
+		ended <- wrap("control", control.Serve(inner, ControlSocket(a.cfg), control.Permission{}, a.backend(), a.log.Named("control")))
+	}()
+	// Plugins take a while to start; beats and ownership do not wait for them, a group that needs one does.
+	go a.plugins.Start(inner, a.cfg.Kinds())
+	nodeCtx, stopNode := context.WithCancel(inner)
+	defer stopNode()
+	nodeEnd := make(chan error, 1)
+	go func() { nodeEnd <- a.node.Run(nodeCtx) }()
+	a.log.Info("the agent runs", "server", a.cfg.ServerName(a.cfg.Self), "partner", partner(a.cfg), "version", Version)
+	var errs []error
+	left := 2
+	select {
+	case <-ctx.Done():
+		bye, cancel := context.WithTimeout(inner, 2*time.Second)
+		errs = append(errs, a.links.Goodbye(bye))
+		cancel()
+		stopNode()
+		errs = append(errs, <-nodeEnd)
+	case err := <-nodeEnd:
+		errs = append(errs, err)
+	case err := <-ended:
+		left--
+		errs = append(errs, err)
+		stopNode()
+		errs = append(errs, <-nodeEnd)
+	}
+	stop()
+	for range left {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
+}
+
+func wrap(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func (a *agent) close() {
+	if a.plugins != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		if err := a.plugins.Close(ctx); err != nil {
+			a.log.Warn("a plugin did not end in time", "error", err)
+		}
+		cancel()
+	}
+	closeSwitches(a.switches)
+	if a.drives != nil {
+		_ = a.drives.Close()
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Warn("the state directory", "error", err)
+		}
+	}
+}
+
+func (a *agent) pluginStatus() []control.Plugin {
+	var out []control.Plugin
+	for _, p := range a.plugins.Status() {
+		kind := p.Kind
+		if p.Application != "" {
+			kind += " (" + p.Application + ")"
+		}
+		out = append(out, control.Plugin{
+			Kind: kind, Version: p.Version, SHA256: p.SHA256, Pinned: p.Pinned, State: string(p.State),
+			Detail: p.Detail, PID: p.PID,
+		})
+	}
+	return out
+}
+
+// backend is what the control socket may ask for.
+func (a *agent) backend() control.Backend { return &backend{Node: a.node, store: a.store} }
+
+type backend struct {
+	*node.Node
+	store *store.Store
+}
+
+// Journal gives readers of events the journal.
+func (b *backend) Journal() control.Journal { return b.store }
+
+// networkCheck asks whether any target of the network check can be reached by TCP: an answer, also a refusal, shows that it is there.
+func networkCheck(c *config.Config) func(context.Context) failover.Answer {
+	if len(c.NetworkCheck.Targets) == 0 {
+		return nil
+	}
+	return func(ctx context.Context) failover.Answer {
+		ctx, cancel := context.WithTimeout(ctx, c.NetworkCheck.Timeout)
+		defer cancel()
+		answers := make(chan bool, len(c.NetworkCheck.Targets))
+		for _, t := range c.NetworkCheck.Targets {
+			go func() { answers <- reachable(ctx, t) }()
+		}
+		for range c.NetworkCheck.Targets {
+			if <-answers {
+				return failover.Yes
+			}
+		}
+		return failover.No
+	}
+}
+
+func reachable(ctx context.Context, target string) bool {
+	if _, _, err := net.SplitHostPort(target); err != nil {
+		target = net.JoinHostPort(target, "7") // any port: a refusal is an answer
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", target)
+	if err == nil {
+		_ = conn.Close()
+		return true
+	}
+	return refused(err)
+}

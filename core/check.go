@@ -1,0 +1,244 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/pluginhost"
+	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
+)
+
+// ConfigError is a configuration with mistakes.
+type ConfigError struct {
+	Config      *config.Config
+	Diagnostics hcl.Diagnostics
+}
+
+func (e *ConfigError) Error() string {
+	return fmt.Sprintf("the configuration has %d mistakes; `orscore check` shows them", len(e.Diagnostics.Errs()))
+}
+
+// Write shows every mistake with its place and source line.
+func (e *ConfigError) Write(w io.Writer, colour bool) {
+	e.Config.WriteDiagnostics(w, e.Diagnostics, colour)
+}
+
+// Problem is one finding of Check.
+type Problem struct {
+	Code     string `json:"code"`
+	Severity string `json:"severity"` // "error" or "warning"
+	File     string `json:"file,omitempty"`
+	Line     int    `json:"line,omitempty"`
+	Column   int    `json:"column,omitempty"`
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail,omitempty"`
+}
+
+// Report is the outcome of Check.
+type Report struct {
+	Server      string
+	Groups      int
+	Problems    []Problem
+	Config      *config.Config // for source lines
+	Diagnostics hcl.Diagnostics
+}
+
+// Failed reports whether an agent would refuse to start, or a group could not run.
+func (r *Report) Failed() bool {
+	for _, p := range r.Problems {
+		if p.Severity == "error" {
+			return true
+		}
+	}
+	return false
+}
+
+// Check looks at everything that can be looked at without changing anything: the file, the plugins and what they say of their
+// applications, the folders, the switches. It starts plugins, and ends them again; it starts no application.
+func Check(ctx context.Context, o Options) (*Report, error) {
+	c, diags := config.Load(o.ConfigPath, config.Options{Server: o.Server})
+	r := &Report{Config: c}
+	if diags.HasErrors() {
+		r.add(diags)
+		return r, nil
+	}
+	if o.StateDir != "" {
+		c.Agent.StateDir = o.StateDir
+	}
+	r.Server, r.Groups = c.ServerName(c.Self), len(c.Groups)
+	r.add(c.Diagnostics())
+	r.folders(c)
+	r.switches(ctx, c, o)
+	return r, r.applications(ctx, c, o)
+}
+
+// add takes diagnostics of the configuration in.
+func (r *Report) add(diags hcl.Diagnostics) {
+	r.Diagnostics = append(r.Diagnostics, diags...)
+	for _, d := range diags {
+		p := Problem{Severity: "error", Summary: d.Summary, Detail: d.Detail}
+		if d.Severity == hcl.DiagWarning {
+			p.Severity = "warning"
+		}
+		if code, rest, ok := cutCode(d.Summary); ok {
+			p.Code, p.Summary = code, rest
+		}
+		if d.Subject != nil {
+			p.File, p.Line, p.Column = d.Subject.Filename, d.Subject.Start.Line, d.Subject.Start.Column
+		}
+		r.Problems = append(r.Problems, p)
+	}
+}
+
+// cutCode takes the code off the front of a message such as "ORS-2004: …".
+func cutCode(s string) (code, rest string, ok bool) {
+	const prefix = "ORS-"
+	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
+		return "", s, false
+	}
+	for i := len(prefix); i < len(s); i++ {
+		if s[i] == ':' {
+			return s[:i], s[min(i+2, len(s)):], true
+		}
+		if s[i] < '0' || s[i] > '9' {
+			break
+		}
+	}
+	return "", s, false
+}
+
+func (r *Report) problem(code, severity, summary, detail string) {
+	r.Problems = append(r.Problems, Problem{Code: code, Severity: severity, Summary: summary, Detail: detail})
+}
+
+// folders looks whether the folders of the agent can be made and written.
+func (r *Report) folders(c *config.Config) {
+	for _, f := range []struct{ name, path string }{
+		{"state_dir", c.Agent.StateDir}, {"run_dir", c.Agent.RunDir}, {"log_dir", c.Agent.LogDir}, {"drive_root", c.Agent.DriveRoot},
+	} {
+		if err := writable(f.path); err != nil {
+			r.problem("ORS-1034", "error", "agent."+f.name+" cannot be written: "+err.Error(),
+				"make the folder, or run as the user that the agent runs as")
+		}
+	}
+}
+
+// writable reports whether a file can be made in the nearest folder of path that exists; it leaves nothing behind.
+func writable(path string) error {
+	for {
+		st, err := os.Stat(path)
+		if err == nil && !st.IsDir() {
+			return fmt.Errorf("%s is not a folder", path)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) || filepath.Dir(path) == path {
+			return err
+		}
+		path = filepath.Dir(path)
+	}
+	f, err := os.CreateTemp(path, ".ors-check-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// switches asks every switch who owns its unit.
+func (r *Report) switches(ctx context.Context, c *config.Config, o Options) {
+	for _, u := range c.Units() {
+		if u.Storage.Switch.Directory != nil {
+			continue // an unsafe demo's: made when it is first used
+		}
+		sw, err := openSwitch(c, u, o.logger())
+		if err == nil {
+			var cancel context.CancelFunc
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			_, err = sw.Inspect(ctx)
+			cancel()
+			err = errors.Join(err, sw.Close())
+		}
+		if err != nil {
+			r.problem("ORS-4001", "error", "storage "+u.Storage.Name+": "+err.Error(), "check the switch and the way to it")
+		}
+	}
+}
+
+// applications lets every plugin look at the configuration of its applications.
+func (r *Report) applications(ctx context.Context, c *config.Config, o Options) error {
+	dir, err := os.MkdirTemp("", "ors-check-")
+	if err != nil {
+		return fmt.Errorf("ORS-1034: no temporary folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	quiet := *c
+	quiet.Agent.RunDir, quiet.Agent.LogDir = dir, dir
+	log := o.logger()
+	if o.LogLevel == "" {
+		log = log.Named("check")
+		log.SetLevel(log.GetLevel() + 2) // plugins that fail are findings, not log lines
+	}
+	host := newPlugins(&quiet, "check", log)
+	defer func() {
+		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = host.Close(end)
+	}()
+	host.Start(ctx, c.Kinds())
+	for g := range c.Groups {
+		for a := range c.Groups[g].Applications {
+			r.application(ctx, c, host, &c.Groups[g], &c.Groups[g].Applications[a])
+		}
+	}
+	return nil
+}
+
+func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, g *config.Group, a *config.Application) {
+	schema, err := host.Schema(a.Kind)
+	if err != nil {
+		code, rest, ok := cutCode(err.Error())
+		if !ok {
+			code = "ORS-5000"
+		}
+		r.problem(code, "error", fmt.Sprintf("group %s, application %s: %s", g.Name, a.Name, rest),
+			"the group cannot run on this server; the other groups can")
+		return
+	}
+	drives := c.ExpectedDrives(g)
+	body, diags := c.DecodeApplication(a, schema, drives)
+	r.add(diags)
+	if diags.HasErrors() {
+		return
+	}
+	app := &pluginv1.Application{Group: g.Name, Name: a.Name, Config: body,
+		WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name)}
+	for _, d := range drives {
+		app.Drives = append(app.Drives, &pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.ConfiguredLetter})
+	}
+	v, err := host.Validate(ctx, a.Kind, &pluginv1.ValidateRequest{Application: app})
+	if err != nil {
+		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err), "see the plugin's log")
+		return
+	}
+	for _, p := range v.GetProblems() {
+		r.add(hcl.Diagnostics{c.Finding(a, schema, p)})
+	}
+	ready, err := host.Ready(ctx, a.Kind, &pluginv1.ReadyRequest{
+		Caller: &pluginv1.Caller{Server: c.ServerName(c.Self), BootId: "check"}, Application: app})
+	if err != nil {
+		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err), "see the plugin's log")
+		return
+	}
+	for _, p := range ready.GetProblems() {
+		r.add(hcl.Diagnostics{c.Finding(a, schema, p)})
+	}
+}

@@ -1,0 +1,330 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/drive"
+	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/store"
+	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
+)
+
+// app is one application of a group on this server.
+type app struct {
+	w      *groupWorker
+	cfg    *config.Application
+	failed atomic.Bool // its checks failed: a start must not take it for running
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the probing
+	ended  chan struct{}
+}
+
+func newApp(w *groupWorker, cfg *config.Application) *app { return &app{w: w, cfg: cfg} }
+
+// id names the application's handle in the store.
+func (p *app) id() string { return p.w.cfg.Name + "." + p.cfg.Name }
+
+func (p *app) workDir() string { return filepath.Join(p.w.n.o.WorkDir, p.w.cfg.Name, p.cfg.Name) }
+
+func (p *app) caller(op uint64, epoch uint32) *pluginv1.Caller {
+	return &pluginv1.Caller{
+		Server: p.w.n.self, BootId: fmt.Sprintf("%s/%d", p.w.n.o.BootID, p.w.n.o.Incarnation),
+		Epoch: uint64(epoch), OperationId: fmt.Sprintf("%d-%d", p.w.n.o.Incarnation, op),
+	}
+}
+
+// request puts together what a plugin is told of the application, with the letters as they are now; where nothing is mounted,
+// with those that are configured.
+func (p *app) request(mounted []drive.Mounted) (*pluginv1.Application, error) {
+	values := p.w.n.cfg.ExpectedDrives(p.w.cfg)
+	for i := range values {
+		if i < len(mounted) {
+			values[i].Letter, values[i].Path = mounted[i].Letter, mounted[i].Path
+		}
+	}
+	schema, err := p.w.n.o.Plugins.Schema(p.cfg.Kind)
+	if err != nil {
+		return nil, err
+	}
+	body, diags := p.w.n.cfg.DecodeApplication(p.cfg, schema, values)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	a := &pluginv1.Application{Group: p.w.cfg.Name, Name: p.cfg.Name, Config: body, WorkDir: p.workDir()}
+	for _, v := range values {
+		a.Drives = append(a.Drives, &pluginv1.Drive{Letter: v.Letter, Path: v.Path, ConfiguredLetter: v.ConfiguredLetter})
+	}
+	return a, nil
+}
+
+func (p *app) handle() (*pluginv1.Handle, error) {
+	h, ok, err := p.w.n.o.Store.Handle(p.id())
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &pluginv1.Handle{Version: h.Version, State: h.State}, nil
+}
+
+func (p *app) save(h *pluginv1.Handle) error {
+	if h == nil {
+		return nil
+	}
+	if old, ok, _ := p.w.n.o.Store.Handle(p.id()); ok && old.Version == h.Version && string(old.State) == string(h.State) {
+		return nil
+	}
+	return p.w.n.o.Store.SaveHandle(p.id(), h.Version, h.State)
+}
+
+func (p *app) show(state, detail string) {
+	p.w.n.live.application(p.w.index, p.cfg.Name, state, "", detail)
+}
+
+// ready asks the plugin whether the application could be started here.
+func (p *app) ready(ctx context.Context, epoch uint32) error {
+	a, err := p.request(nil)
+	if err != nil {
+		return err
+	}
+	resp, err := p.w.n.o.Plugins.Ready(ctx, p.cfg.Kind, &pluginv1.ReadyRequest{Caller: p.caller(0, epoch), Application: a})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, problem := range resp.GetProblems() {
+		if problem.GetSeverity() == pluginv1.Problem_SEVERITY_ERROR {
+			errs = append(errs, errors.New(strings.TrimSuffix(problem.GetSummary()+": "+problem.GetDetail(), ": ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// up recovers the application when it runs, and starts it when it surely does not. "Unknown" is asked again until ctx ends.
+func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mounted) error {
+	from := time.Now()
+	a, err := p.request(mounted)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.GetWorkDir(), 0o700); err != nil {
+		return fmt.Errorf("ORS-1031: its work folder cannot be made: %w", err)
+	}
+	handle, err := p.handle()
+	if err != nil {
+		return err
+	}
+	caller := p.caller(act.Op, act.Epoch)
+	running, err := p.recover(ctx, caller, a, handle)
+	if err != nil {
+		return err
+	}
+	if running && !p.failed.Load() {
+		p.show("running", "recovered")
+		p.w.n.stepRecord(p.w.index, "app-recovered "+p.cfg.Name, act.Op, "It was running already.", took(from))
+		return nil
+	}
+	if running {
+		if err := p.down(ctx, act); err != nil {
+			return err
+		}
+	}
+	return p.begin(ctx, act, a, handle)
+}
+
+// recover asks until it is sure.
+func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Application, h *pluginv1.Handle) (bool, error) {
+	for {
+		r, err := p.w.n.o.Plugins.Recover(ctx, p.cfg.Kind, &pluginv1.RecoverRequest{Caller: c, Application: a, Handle: h})
+		detail := r.GetDetail()
+		switch {
+		case err != nil:
+			detail = err.Error()
+		case r.GetState() == pluginv1.RunState_RUN_STATE_RUNNING:
+			return true, p.save(r.GetHandle())
+		case r.GetState() == pluginv1.RunState_RUN_STATE_STOPPED:
+			return false, nil
+		}
+		p.show("unknown", detail)
+		if !sleepUntil(ctx, 200*time.Millisecond, 0) {
+			return false, fmt.Errorf("it is not known whether it runs: %s", detail)
+		}
+	}
+}
+
+func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Application, previous *pluginv1.Handle) error {
+	from := time.Now()
+	p.show("starting", "")
+	n := p.w.n
+	n.stepRecord(p.w.index, "app-start "+p.cfg.Name, act.Op, "It is being started.", nil)
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
+	defer cancel()
+	req := &pluginv1.StartRequest{Caller: p.caller(act.Op, act.Epoch), Application: a, Previous: previous}
+	h, err := n.o.Plugins.StartApplication(ctx, p.cfg.Kind, req, func(pr *pluginv1.Progress) {
+		n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " " + pr.GetStep(), Text: pr.GetText()})
+		p.show("starting", pr.GetText())
+	})
+	if err != nil {
+		p.show("failed", err.Error())
+		return err
+	}
+	if err := p.save(h); err != nil {
+		return err
+	}
+	p.failed.Store(false)
+	p.show("running", "started")
+	n.stepRecord(p.w.index, "app-up "+p.cfg.Name, act.Op, "It is started and answers.", took(from))
+	return nil
+}
+
+// down stops the application in order; nil means that surely nothing of it runs.
+func (p *app) down(ctx context.Context, act failover.Action) error {
+	from := time.Now()
+	a, err := p.request(p.w.mounted)
+	if err != nil {
+		return err
+	}
+	handle, err := p.handle()
+	if err != nil {
+		return err
+	}
+	p.show("stopping", "")
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.StopTimeout)
+	defer cancel()
+	r, err := p.w.n.o.Plugins.Stop(ctx, p.cfg.Kind, &pluginv1.StopRequest{
+		Caller: p.caller(act.Op, act.Epoch), Application: a, Handle: handle})
+	if err == nil && r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
+		err = fmt.Errorf("it still runs, or may: %s", r.GetDetail())
+	}
+	if err != nil {
+		p.show("unknown", err.Error())
+		return err
+	}
+	p.failed.Store(false)
+	p.show("stopped", r.GetDetail())
+	p.w.n.stepRecord(p.w.index, "app-stopped "+p.cfg.Name, act.Op, r.GetDetail(), took(from))
+	return p.w.n.o.Store.DropHandle(p.id())
+}
+
+// kill ends the application at once. Where no trace of it was ever left on this server there is nothing to ask a plugin for, so a
+// plugin that is missing does not keep its group from being clear.
+func (p *app) kill(ctx context.Context, act failover.Action) error {
+	handle, err := p.handle()
+	if err != nil {
+		return err
+	}
+	if _, statErr := os.Stat(p.workDir()); handle == nil && os.IsNotExist(statErr) {
+		p.show("stopped", "")
+		return nil
+	}
+	a, err := p.request(p.w.mounted)
+	if err != nil {
+		return err
+	}
+	r, err := p.w.n.o.Plugins.Kill(ctx, p.cfg.Kind, &pluginv1.KillRequest{
+		Caller: p.caller(act.Op, act.Epoch), Application: a, Handle: handle})
+	if err == nil && r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
+		err = fmt.Errorf("it still runs, or may: %s", r.GetDetail())
+	}
+	if err != nil {
+		p.show("unknown", err.Error())
+		return err
+	}
+	p.failed.Store(false)
+	p.show("stopped", r.GetDetail())
+	return p.w.n.o.Store.DropHandle(p.id())
+}
+
+// watch probes the application until stopWatch. An answer that is neither ok nor failed counts for nothing (S6).
+func (p *app) watch(epoch uint32) {
+	p.stopWatch()
+	ctx, cancel := context.WithCancel(p.w.n.ctx)
+	ended := make(chan struct{})
+	p.mu.Lock()
+	p.cancel, p.ended = cancel, ended
+	p.mu.Unlock()
+	p.w.n.goRun(func(context.Context) {
+		defer close(ended)
+		p.probes(ctx, epoch)
+	})
+}
+
+func (p *app) stopWatch() {
+	p.mu.Lock()
+	cancel, ended := p.cancel, p.ended
+	p.cancel, p.ended = nil, nil
+	p.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-ended
+	}
+}
+
+func (p *app) probes(ctx context.Context, epoch uint32) {
+	t := time.NewTicker(p.cfg.Probe.Interval)
+	defer t.Stop()
+	fails := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		r, finished := p.probe(ctx, epoch)
+		switch {
+		case ctx.Err() != nil || finished:
+			return
+		case r == pluginv1.Health_HEALTH_OK:
+			fails = 0
+		case r == pluginv1.Health_HEALTH_FAILED:
+			fails++
+		}
+		if fails >= p.cfg.Probe.Fall {
+			p.failed.Store(true)
+			p.w.n.send(failover.Event{Kind: failover.AppsFailed, Group: p.w.index, Text: p.cfg.Name + " failed its checks"})
+			return
+		}
+	}
+}
+
+func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Probe.Timeout)
+	defer cancel()
+	live := &p.w.n.live
+	a, err := p.request(live.mounted(p.w.index))
+	var r *pluginv1.ProbeResponse
+	if err == nil {
+		var h *pluginv1.Handle
+		if h, err = p.handle(); err == nil {
+			r, err = p.w.n.o.Plugins.Probe(ctx, p.cfg.Kind, &pluginv1.ProbeRequest{Caller: p.caller(0, epoch), Application: a, Handle: h})
+		}
+	}
+	if err != nil {
+		live.application(p.w.index, p.cfg.Name, "running", "unknown", err.Error())
+		return pluginv1.Health_HEALTH_UNKNOWN, false
+	}
+	state := "running"
+	if r.GetFinished() {
+		state = "finished"
+	}
+	live.application(p.w.index, p.cfg.Name, state, healthWord(r.GetHealth()), r.GetDetail())
+	return r.GetHealth(), r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK
+}
+
+func healthWord(h pluginv1.Health) string {
+	switch h {
+	case pluginv1.Health_HEALTH_OK:
+		return "ok"
+	case pluginv1.Health_HEALTH_FAILED:
+		return "failed"
+	}
+	return "unknown"
+}

@@ -1,0 +1,126 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/orscore/ors/core/failover"
+)
+
+// startApps brings all applications of the group up, each as soon as those are up that it comes after.
+func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
+	w.stopProbes()
+	if a.Delay > 0 && !sleepUntil(ctx, w.n.when(a.Delay).Sub(w.n.when(0)), 0) {
+		return errors.New("it was not tried again in time")
+	}
+	if len(w.mounted) == 0 {
+		if err := w.findMounted(ctx); err != nil {
+			return err
+		}
+	}
+	mounted := w.mounted
+	err := w.inOrder(false, func(p *app) error { return p.up(ctx, a, mounted) })
+	if err != nil {
+		return err
+	}
+	for _, p := range w.apps {
+		p.watch(a.Epoch)
+	}
+	return nil
+}
+
+// stopApps stops all applications in the reverse order.
+func (w *groupWorker) stopApps(ctx context.Context, a failover.Action) error {
+	w.stopProbes()
+	if len(w.mounted) == 0 {
+		if err := w.findMounted(ctx); err != nil {
+			return err
+		}
+	}
+	return w.inOrder(true, func(p *app) error { return p.down(ctx, a) })
+}
+
+// killAll ends what is left of the group and takes its mounts away, all at once. It fails unless nothing is left for sure.
+func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
+	w.stopProbes()
+	findErr := w.findMounted(ctx)
+	errs := make([]error, len(w.apps))
+	var wg sync.WaitGroup
+	for i, p := range w.apps {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := p.kill(ctx, a); err != nil {
+				errs[i] = fmt.Errorf("application %s: %w", p.cfg.Name, err)
+			}
+		}()
+	}
+	wg.Wait()
+	for i := len(w.mounted) - 1; i >= 0; i-- {
+		if err := w.n.o.Drives.ForceUnmount(ctx, w.mounted[i]); err != nil {
+			errs = append(errs, fmt.Errorf("drive %s: %w", w.mounted[i].Letter, err))
+		}
+	}
+	if err := errors.Join(append(errs, findErr)...); err != nil {
+		w.n.live.setAlarm("ORS-1017", w.cfg.Name, "Left-overs of the group are still here: "+err.Error(),
+			"end them by hand; the group can come here only when nothing of it is left")
+		return err
+	}
+	w.n.live.clearAlarm("ORS-1017", w.cfg.Name)
+	w.mounted = nil
+	w.n.live.drives(w.index, nil)
+	return nil
+}
+
+func (w *groupWorker) stopProbes() {
+	for _, p := range w.apps {
+		p.stopWatch()
+	}
+}
+
+// inOrder calls f for every application, in parallel where `after` allows it: with reverse, an application waits for those
+// that come after it. When one fails, those that wait for it are not called.
+func (w *groupWorker) inOrder(reverse bool, f func(*app) error) error {
+	type result struct {
+		done chan struct{}
+		err  error
+	}
+	results := map[string]*result{}
+	waits := map[string][]string{}
+	for _, p := range w.apps {
+		results[p.cfg.Name] = &result{done: make(chan struct{})}
+		for _, before := range p.cfg.After {
+			if reverse {
+				waits[before] = append(waits[before], p.cfg.Name)
+			} else {
+				waits[p.cfg.Name] = append(waits[p.cfg.Name], before)
+			}
+		}
+	}
+	for _, p := range w.apps {
+		go func() {
+			r := results[p.cfg.Name]
+			defer close(r.done)
+			for _, name := range waits[p.cfg.Name] {
+				other := results[name]
+				<-other.done
+				if other.err != nil {
+					r.err = fmt.Errorf("application %s waits for %s", p.cfg.Name, name)
+					return
+				}
+			}
+			if err := f(p); err != nil {
+				r.err = fmt.Errorf("application %s: %w", p.cfg.Name, err)
+			}
+		}()
+	}
+	var errs []error
+	for _, p := range w.apps {
+		r := results[p.cfg.Name]
+		<-r.done
+		errs = append(errs, r.err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,273 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/store"
+)
+
+// moveRequest asks the partner to move a group that it owns.
+type moveRequest struct {
+	Group string `json:"g"`
+	ID    uint64 `json:"i"`
+}
+
+// moveResult says how a planned move ended.
+type moveResult struct {
+	ID    uint64 `json:"i"`
+	Moved bool   `json:"m"`
+	Text  string `json:"t"`
+	Code  string `json:"c,omitempty"`
+}
+
+// moveWait is an operator who waits here for the end of a move.
+type moveWait struct {
+	group  int
+	remote bool // the partner owns the group: it is asked again until it answers
+	result chan moveResult
+}
+
+// resendMoves asks the partner again about moves that it has not reported the end of.
+func (n *Node) resendMoves() {
+	for id, w := range n.moves {
+		if w.remote {
+			n.sendJSON(msgMoveAsk, moveRequest{Group: n.groupName(w.group), ID: id}, false)
+		}
+	}
+}
+
+// partnerAsks serves the partner's operator. A request is repeated until its result has arrived, so results are kept.
+func (n *Node) partnerAsks(r moveRequest) {
+	if res, ok := n.results[r.ID]; ok {
+		n.sendJSON(msgMoveResult, res, false)
+		return
+	}
+	g := n.groupIndex(r.Group)
+	if g < 0 {
+		n.sendJSON(msgMoveResult, moveResult{ID: r.ID, Text: "this server has no group of that name", Code: "ORS-1020"}, false)
+		return
+	}
+	if m := n.state.Groups[g].Move; m.Role == failover.NoMove || m.ID != r.ID {
+		n.record(store.Record{Kind: "operator", Group: r.Group, Step: "move", Text: "An operator on " + n.peer + " asked for a planned move."})
+	}
+	n.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID})
+}
+
+// moveEnded takes the decision's word that a move which this server gave away has ended.
+func (n *Node) moveEnded(a failover.Action) {
+	r := moveResult{ID: a.Move, Moved: a.Moved, Text: a.Text, Code: a.Code}
+	const kept = 64
+	if _, ok := n.results[r.ID]; !ok {
+		n.resultIDs = append(n.resultIDs, r.ID)
+		if len(n.resultIDs) > kept {
+			delete(n.results, n.resultIDs[0])
+			n.resultIDs = n.resultIDs[1:]
+		}
+	}
+	n.results[r.ID] = r
+	if w := n.moves[r.ID]; w != nil && !w.remote {
+		n.endWait(r)
+		return
+	}
+	n.sendJSON(msgMoveResult, r, false)
+}
+
+func (n *Node) endWait(r moveResult) {
+	if w := n.moves[r.ID]; w != nil {
+		delete(n.moves, r.ID)
+		w.result <- r
+	}
+}
+
+// Move carries out a planned move of groups, one after the other, and reports each step. It returns when all have ended.
+func (n *Node) Move(ctx context.Context, req control.MoveRequest, progress func(control.MoveProgress)) error {
+	from := time.Now()
+	report := func(p control.MoveProgress) {
+		p.At = time.Since(from)
+		progress(p)
+	}
+	groups, err := n.groupsToMove(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		n.moveOne(ctx, g, req, report)
+	}
+	return nil
+}
+
+// groupsToMove resolves which groups a request means.
+func (n *Node) groupsToMove(ctx context.Context, req control.MoveRequest) ([]int, error) {
+	if req.To != "" && n.cfg.ServerByName(req.To) == failover.Nobody {
+		return nil, fmt.Errorf("ORS-1021: there is no server %q; the servers are %s and %s", req.To, n.self, n.peer)
+	}
+	var groups []int
+	for _, name := range req.Groups {
+		g := n.groupIndex(name)
+		if g < 0 {
+			return nil, fmt.Errorf("ORS-1022: there is no group %q in the configuration", name)
+		}
+		groups = append(groups, g)
+	}
+	if len(groups) > 0 {
+		return groups, nil
+	}
+	owners, err := n.owners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for g := range n.cfg.Groups {
+		owner, target := owners[g], n.target(g, owners[g], req)
+		if owner != failover.Nobody && owner != target {
+			groups = append(groups, g)
+		}
+	}
+	return groups, nil
+}
+
+// target of a move: failback goes to the primary, a switchover to where it was asked to go, else to the other server.
+func (n *Node) target(g int, owner failover.Server, req control.MoveRequest) failover.Server {
+	switch {
+	case req.Failback:
+		return n.cfg.Groups[g].Primary
+	case req.To != "":
+		return n.cfg.ServerByName(req.To)
+	}
+	return owner.Other()
+}
+
+// owners reads from the decision's state who owns each group, by the switch.
+func (n *Node) owners(ctx context.Context) ([]failover.Server, error) {
+	return ask(ctx, n, func() []failover.Server {
+		owners := make([]failover.Server, len(n.cfg.Groups))
+		for g := range owners {
+			owners[g] = n.groupOwner(g)
+		}
+		return owners
+	})
+}
+
+// groupOwner is the server to which all units of a group belong, Nobody when that is not so or not known.
+func (n *Node) groupOwner(g int) failover.Server {
+	owner := failover.Nobody
+	for i, u := range n.params.Groups[g].Units {
+		unit := &n.state.Units[u]
+		if !unit.Known || i > 0 && unit.Key.Owner != owner {
+			return failover.Nobody
+		}
+		owner = unit.Key.Owner
+	}
+	return owner
+}
+
+// moveOne moves one group and reports until it has ended.
+func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, report func(control.MoveProgress)) {
+	name := n.groupName(g)
+	end := func(moved bool, step, code, text string) {
+		report(control.MoveProgress{Group: name, Step: step, Text: text, Code: code, Finished: true, Moved: moved})
+	}
+	owner, agreed := n.awaitAgreed(ctx, g, report)
+	switch {
+	case owner == failover.Nobody:
+		end(false, "refused", "ORS-1023", "nobody owns the group, or the switch does not say who does")
+		return
+	case owner == n.target(g, owner, req):
+		end(true, "done", "", "the group is on "+n.cfg.ServerName(owner)+" already")
+		return
+	case !agreed:
+		end(false, "refused", "ORS-1024", "the two servers have not agreed in time that nothing is left over from the last loss")
+		return
+	}
+	res, err := n.runMove(ctx, g, owner, req.Reason, report)
+	switch {
+	case err != nil:
+		end(false, "failed", "ORS-1025", "the end of the move was not seen: "+err.Error()+"; see status")
+	case res.Moved:
+		end(true, "done", "", res.Text)
+	default:
+		end(false, "failed", res.Code, res.Text)
+	}
+}
+
+// awaitAgreed waits for a while until planned moves are possible and the group's owner is known: after a partner's return, and
+// after an agent's start, that takes some beats. It returns what it saw last.
+func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveProgress)) (failover.Server, bool) {
+	type view struct {
+		owner  failover.Server
+		agreed bool
+	}
+	var v view
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	changed, done := n.changed.Subscribe()
+	defer done()
+	told := false
+	for {
+		now, err := ask(ctx, n, func() view { return view{n.groupOwner(g), n.state.Agreed()} })
+		if err != nil {
+			return v.owner, v.agreed
+		}
+		if v = now; v.agreed && v.owner != failover.Nobody {
+			return v.owner, true
+		}
+		if !told {
+			told = true
+			report(control.MoveProgress{Group: n.groupName(g), Step: "waiting", Text: "waiting for both servers to agree on the next round"})
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return v.owner, v.agreed
+		}
+	}
+}
+
+// runMove starts the move where the group is and waits for its end. Its own bound is longer than the decision's.
+func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason string,
+	report func(control.MoveProgress)) (moveResult, error) {
+	records, done := n.live.tail()
+	defer done()
+	var raw [8]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return moveResult{}, err
+	}
+	id := binary.BigEndian.Uint64(raw[:])
+	w := &moveWait{group: g, remote: owner != n.cfg.Self, result: make(chan moveResult, 1)}
+	err := n.call(ctx, func() {
+		n.moves[id] = w
+		n.record(store.Record{Kind: "operator", Group: n.groupName(g), Step: "move", Text: "An operator asked for a planned move.", Why: reason})
+		if w.remote {
+			n.resendMoves()
+		} else {
+			n.step(failover.Event{Kind: failover.OpMove, Group: g, Move: id})
+		}
+	})
+	if err != nil {
+		return moveResult{}, err
+	}
+	gp := &n.params.Groups[g]
+	bound := 2*(gp.StopTimeout+gp.AttachTimeout+gp.StartTimeout+n.params.MoveTimeout+n.params.DetachTimeout) + 10_000
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(bound)*time.Millisecond)
+	defer cancel()
+	for {
+		select {
+		case r := <-records:
+			if r.Group == n.groupName(g) {
+				report(control.MoveProgress{Group: r.Group, Step: r.Step, Text: r.Text, Code: r.Code})
+			}
+		case res := <-w.result:
+			return res, nil
+		case <-ctx.Done():
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			_ = n.call(stop, func() { delete(n.moves, id) })
+			cancel()
+			return moveResult{}, ctx.Err()
+		}
+	}
+}

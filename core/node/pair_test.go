@@ -1,0 +1,444 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/drive"
+	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/interconnect/udp"
+	"github.com/orscore/ors/core/storage"
+	"github.com/orscore/ors/core/storage/directory"
+	"github.com/orscore/ors/core/store"
+	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pair is two nodes with real stores, real directory switches and real UDP links. Only applications are the test's: what the
+// plugins would run is kept in a world that outlives an agent, as applications do.
+type pair struct {
+	t     *testing.T
+	dir   string
+	conf  string
+	world *world
+	sides map[string]*side
+}
+
+type side struct {
+	name   string
+	cancel context.CancelFunc
+	ended  chan struct{}
+	node   *Node
+	links  *interconnect.Interconnect
+}
+
+// world holds what runs on each server.
+type world struct {
+	mu      sync.Mutex
+	running map[string]int // "server/group/app" -> pid
+	pid     int
+	fail    map[string]string // "server/group/app" -> why a start fails
+	sick    map[string]bool
+	starts  []string
+}
+
+func (w *world) is(server, app string) (int, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pid, ok := w.running[server+"/"+app]
+	return pid, ok
+}
+
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// apps is the Plugins of one server.
+type apps struct {
+	w      *world
+	server string
+}
+
+func (a apps) key(p *pluginv1.Application) string {
+	return a.server + "/" + p.GetGroup() + "/" + p.GetName()
+}
+
+func (a apps) Schema(string) (*pluginv1.Block, error) { return &pluginv1.Block{}, nil }
+
+func (a apps) Ready(_ context.Context, _ string, r *pluginv1.ReadyRequest) (*pluginv1.ReadyResponse, error) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if why := a.w.fail[a.key(r.GetApplication())]; strings.HasPrefix(why, "not ready") {
+		return &pluginv1.ReadyResponse{Problems: []*pluginv1.Problem{{Severity: pluginv1.Problem_SEVERITY_ERROR, Summary: why}}}, nil
+	}
+	return &pluginv1.ReadyResponse{}, nil
+}
+
+func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartRequest,
+	progress func(*pluginv1.Progress)) (*pluginv1.Handle, error) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	key := a.key(r.GetApplication())
+	if why := a.w.fail[key]; why != "" {
+		return nil, fmt.Errorf("%s", why)
+	}
+	if _, err := os.Stat(r.GetApplication().GetDrives()[0].GetPath()); err != nil {
+		return nil, err // S2: the drive must be there
+	}
+	a.w.pid++
+	a.w.running[key] = a.w.pid
+	a.w.starts = append(a.w.starts, key)
+	progress(&pluginv1.Progress{Step: "exec", Text: "started"})
+	return &pluginv1.Handle{Version: 1, State: []byte(fmt.Sprint(a.w.pid))}, nil
+}
+
+func (a apps) Recover(_ context.Context, _ string, r *pluginv1.RecoverRequest) (*pluginv1.RecoverResponse, error) {
+	if _, ok := a.w.is(a.server, r.GetApplication().GetGroup()+"/"+r.GetApplication().GetName()); ok {
+		return &pluginv1.RecoverResponse{State: pluginv1.RunState_RUN_STATE_RUNNING, Handle: r.GetHandle()}, nil
+	}
+	return &pluginv1.RecoverResponse{State: pluginv1.RunState_RUN_STATE_STOPPED}, nil
+}
+
+func (a apps) Probe(_ context.Context, _ string, r *pluginv1.ProbeRequest) (*pluginv1.ProbeResponse, error) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	key := a.key(r.GetApplication())
+	if _, ok := a.w.running[key]; !ok || a.w.sick[key] {
+		return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_FAILED}, nil
+	}
+	return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_OK}, nil
+}
+
+func (a apps) end(p *pluginv1.Application) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	delete(a.w.running, a.key(p))
+}
+
+func (a apps) Stop(_ context.Context, _ string, r *pluginv1.StopRequest) (*pluginv1.StopResponse, error) {
+	a.end(r.GetApplication())
+	return &pluginv1.StopResponse{State: pluginv1.RunState_RUN_STATE_STOPPED}, nil
+}
+
+func (a apps) Kill(_ context.Context, _ string, r *pluginv1.KillRequest) (*pluginv1.KillResponse, error) {
+	a.end(r.GetApplication())
+	return &pluginv1.KillResponse{State: pluginv1.RunState_RUN_STATE_STOPPED}, nil
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
+	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100}
+	key := filepath.Join(p.dir, "key")
+	if err := config.KeyGenerate(key); err != nil {
+		t.Fatal(err)
+	}
+	p.conf = filepath.Join(p.dir, "config.hcl")
+	group := func(name, primary, unit, letter string) string {
+		return fmt.Sprintf(`
+group %q {
+  primary = %q
+  storage %q {
+    switch "directory" { path = "%s/units" }
+    drive %q { filesystem = "directory" }
+  }
+  application "test" "app" {
+    probe { interval = "100ms" }
+    config {}
+  }
+}`, name, primary, unit, p.dir, letter)
+	}
+	text := fmt.Sprintf(`
+pair "test" { unsafe_demo = true }
+server "rocky" {}
+server "apollo" {}
+agent {
+  state_dir  = "%[1]s/${self}/state"
+  run_dir    = "%[1]s/${self}/run"
+  log_dir    = "%[1]s/${self}/log"
+  plugin_dir = "%[1]s"
+  drive_root = "%[1]s/${self}/drives"
+  realtime   = false
+}
+interconnect {
+  interval = "100ms"
+  timeout  = "1500ms"
+  key_file = %[2]q
+  udp "lan" { address = { rocky = "127.0.0.1:%[3]d", apollo = "127.0.0.1:%[4]d" } }
+}
+`, p.dir, key, freePort(t), freePort(t)) + group("one", "rocky", "u1", "E:") + group("two", "apollo", "u2", "F:")
+	if err := os.WriteFile(p.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// start runs the agent of one server.
+func (p *pair) start(name string) *side {
+	p.t.Helper()
+	c, diags := config.Load(p.conf, config.Options{Server: name})
+	if diags.HasErrors() {
+		p.t.Fatal(diags)
+	}
+	log := hclog.New(&hclog.LoggerOptions{Name: name, Level: hclog.Warn, Output: testWriter{p.t}})
+	st, err := store.Open(c.Agent.StateDir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var sws []storage.Switch
+	for _, u := range c.Units() {
+		sw, err := directory.New(directory.Options{Path: u.Storage.Switch.Directory.Path, Unit: u.Storage.Name,
+			Self: c.Self, Primary: c.Groups[u.Group].Primary})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		sws = append(sws, sw)
+	}
+	drives := drive.New(c.Agent.DriveRoot, log)
+	me, peer := c.Self-1, c.Self.Other()-1
+	addr := c.Interconnect.UDP[0].Address
+	links, err := interconnect.New(interconnect.Options{Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
+		Interval: c.Interconnect.Interval, Timeout: c.Interconnect.Timeout, Boot: BootHash("boot"), Incarnation: st.Incarnation16(),
+		Links: []interconnect.Link{udp.New("lan", addr[me], addr[peer], log)}, Log: log})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name}, Store: st, Interconnect: links,
+		Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &side{name: name, cancel: cancel, ended: make(chan struct{}), node: n, links: links}
+	var wg sync.WaitGroup
+	wg.Add(2)
+	go func() { defer wg.Done(); _ = links.Run(ctx) }()
+	go func() { defer wg.Done(); defer cancel(); _ = n.Run(ctx) }()
+	go func() {
+		wg.Wait()
+		for _, sw := range sws {
+			_ = sw.Close()
+		}
+		_ = drives.Close()
+		_ = st.Close()
+		close(s.ended)
+	}()
+	p.sides[name] = s
+	p.t.Cleanup(s.kill)
+	return s
+}
+
+// kill ends an agent without a word, as SIGKILL would.
+func (s *side) kill() {
+	s.cancel()
+	<-s.ended
+}
+
+// powerOff ends an agent and everything that runs on its server.
+func (p *pair) powerOff(name string) {
+	p.sides[name].kill()
+	p.world.set(func() {
+		for k := range p.world.running {
+			if strings.HasPrefix(k, name+"/") {
+				delete(p.world.running, k)
+			}
+		}
+	})
+	_ = os.RemoveAll(filepath.Join(p.dir, name, "run"))
+	_ = os.RemoveAll(filepath.Join(p.dir, name, "drives"))
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// wait waits until cond holds.
+func (p *pair) wait(what string, cond func() bool) {
+	p.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			for _, s := range p.sides {
+				st := s.node.Status(context.Background())
+				p.t.Logf("%s: %s agreed=%v", s.name, st.Verdict, st.Agreed)
+				for _, g := range st.Groups {
+					p.t.Logf("  %s owner=%s phase=%s partner=%s units=%+v blocked=%s", g.Name, g.Owner, g.Phase, g.PartnerPhase, g.Units, g.Blocked)
+				}
+			}
+			p.t.Fatalf("not seen in time: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (p *pair) waitRunning(server, app string) {
+	p.t.Helper()
+	p.wait(app+" runs on "+server, func() bool { _, ok := p.world.is(server, app); return ok })
+}
+
+func (p *pair) phase(server, group string) string {
+	for _, g := range p.sides[server].node.Status(context.Background()).Groups {
+		if g.Name == group {
+			return g.Phase
+		}
+	}
+	return ""
+}
+
+func (p *pair) waitPhase(server, group, phase string) {
+	p.t.Helper()
+	p.wait(fmt.Sprintf("%s is %s on %s", group, phase, server), func() bool { return p.phase(server, group) == phase })
+}
+
+func (p *pair) up() {
+	p.t.Helper()
+	p.start("rocky")
+	p.start("apollo")
+	p.waitPhase("rocky", "one", "Active")
+	p.waitPhase("apollo", "two", "Active")
+}
+
+func (p *pair) move(server string, req control.MoveRequest) []control.MoveProgress {
+	p.t.Helper()
+	var got []control.MoveProgress
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	defer cancel()
+	if err := p.sides[server].node.Move(ctx, req, func(m control.MoveProgress) { got = append(got, m) }); err != nil {
+		p.t.Fatal(err)
+	}
+	return got
+}
+
+func last(t *testing.T, steps []control.MoveProgress) control.MoveProgress {
+	t.Helper()
+	if len(steps) == 0 {
+		t.Fatal("the move told nothing")
+	}
+	return steps[len(steps)-1]
+}
+
+func TestTakeoverAndFailback(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.powerOff("rocky")
+	p.waitRunning("apollo", "one/app")
+	p.waitPhase("apollo", "one", "Active")
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Standby")
+	if m := last(t, p.move("apollo", control.MoveRequest{Groups: []string{"one"}, Failback: true})); !m.Moved {
+		t.Fatalf("failback: %+v", m)
+	}
+	p.waitRunning("rocky", "one/app")
+	if _, ok := p.world.is("apollo", "one/app"); ok {
+		t.Fatal("it still runs on apollo")
+	}
+	if _, ok := p.world.is("apollo", "two/app"); !ok {
+		t.Fatal("apollo's own group was touched")
+	}
+}
+
+func TestMoveAskedOnTheServerThatDoesNotOwn(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	if m := last(t, p.move("apollo", control.MoveRequest{Groups: []string{"one"}})); !m.Moved {
+		t.Fatalf("switchover: %+v", m)
+	}
+	p.waitPhase("apollo", "one", "Active")
+}
+
+func TestMoveToAServerThatIsNotReadyIsRefused(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	pid, _ := p.world.is("rocky", "one/app")
+	p.world.set(func() { p.world.fail["apollo/one/app"] = "not ready: no program" })
+	m := last(t, p.move("rocky", control.MoveRequest{Groups: []string{"one"}}))
+	if m.Moved || !strings.Contains(m.Text, "no program") {
+		t.Fatalf("a move to a server that is not ready: %+v", m)
+	}
+	if now, ok := p.world.is("rocky", "one/app"); !ok || now != pid {
+		t.Fatal("the application was touched")
+	}
+}
+
+func TestMoveThatFailsOnThePartnerComesBack(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.world.set(func() { p.world.fail["apollo/one/app"] = "it breaks there" })
+	m := last(t, p.move("rocky", control.MoveRequest{Groups: []string{"one"}}))
+	if m.Moved || !strings.Contains(m.Text, "came back") {
+		t.Fatalf("a move that fails on the partner: %+v", m)
+	}
+	p.waitRunning("rocky", "one/app")
+	p.waitPhase("rocky", "one", "Active")
+}
+
+func TestAgentRestartLeavesApplicationsAlone(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	pid, _ := p.world.is("rocky", "one/app")
+	p.sides["rocky"].kill()
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Active")
+	if now, ok := p.world.is("rocky", "one/app"); !ok || now != pid {
+		t.Fatalf("the application has pid %d, had %d", now, pid)
+	}
+}
+
+func TestOrderlyShutdownMovesNothing(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	var told []string
+	if err := p.sides["rocky"].node.Shutdown(context.Background(), "test", func(s string) { told = append(told, s) }); err != nil {
+		t.Fatal(err, told)
+	}
+	<-p.sides["rocky"].ended
+	p.wait("apollo knows that rocky has left", func() bool {
+		return p.sides["apollo"].node.Status(context.Background()).Verdict == failover.VerdictLeft.String()
+	})
+	time.Sleep(3 * time.Second) // two time-outs in which nothing may happen
+	if _, ok := p.world.is("apollo", "one/app"); ok {
+		t.Fatal("an orderly shutdown was taken for a failure")
+	}
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Active")
+}
+
+func TestFailedApplicationIsRestartedInPlaceThenMoves(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	pid, _ := p.world.is("rocky", "one/app")
+	p.world.set(func() { delete(p.world.running, "rocky/one/app") })
+	p.wait("a restart in place", func() bool { now, ok := p.world.is("rocky", "one/app"); return ok && now != pid })
+	p.waitPhase("rocky", "one", "Active")
+	p.world.set(func() { p.world.sick["rocky/one/app"] = true })
+	p.waitPhase("apollo", "one", "Active")
+}

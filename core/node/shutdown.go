@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/drive"
+	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/store"
+)
+
+// Shutdown ends this server's part in an orderly way: with on_shutdown = "switchover" its groups are moved first; then applications are
+// stopped and drives unmounted, goodbye is said, and Run returns. The storage stays with this server.
+func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string)) error {
+	n.record(store.Record{Kind: "operator", Step: "shutdown", Text: "An orderly shutdown was asked for.", Why: reason})
+	if n.cfg.Pair.OnShutdown == "switchover" {
+		err := n.Move(ctx, control.MoveRequest{To: n.peer, Reason: "shutdown"}, func(p control.MoveProgress) {
+			progress(fmt.Sprintf("%s: %s: %s", p.Group, p.Step, p.Text))
+		})
+		if err != nil {
+			progress("groups stay here: " + err.Error())
+		}
+	}
+	records, done := n.live.tail()
+	defer done()
+	if err := n.call(ctx, func() { n.step(failover.Event{Kind: failover.OpShutdown}) }); err != nil {
+		return err
+	}
+	var longest failover.Tick
+	for i := range n.params.Groups {
+		longest = max(longest, n.params.Groups[i].StopTimeout+n.params.DetachTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(longest+5_000)*time.Millisecond)
+	defer cancel()
+	changed, unsubscribe := n.changed.Subscribe()
+	defer unsubscribe()
+	for {
+		left, err := ask(ctx, n, n.notParked)
+		if err != nil {
+			return err
+		}
+		if left == "" {
+			break
+		}
+		select {
+		case r := <-records:
+			if r.Kind == "group" || r.Kind == "step" {
+				progress(r.Group + ": " + r.Text)
+			}
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("ORS-1026: not all groups have stopped: %s; the agent goes on; see status", left)
+		}
+	}
+	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancelBye()
+	if err := n.o.Interconnect.Goodbye(bye); err != nil {
+		n.o.Log.Warn("goodbye was not said on every link", "error", err)
+	}
+	progress("goodbye said: the partner takes nothing over")
+	n.record(store.Record{Kind: "agent", Step: "ended", Text: "This server has been shut down in order."})
+	n.stop()
+	return nil
+}
+
+// notParked names the groups that an orderly shutdown still waits for.
+func (n *Node) notParked() string {
+	left := ""
+	for g := range n.state.Groups {
+		if ph := n.state.Groups[g].Phase; ph != failover.Parked {
+			left += fmt.Sprintf(" %s is %s;", n.groupName(g), ph)
+		}
+	}
+	return left
+}
+
+// Clear lets a group that is blocked or faulted try again.
+func (n *Node) Clear(ctx context.Context, group string) (string, error) {
+	g := n.groupIndex(group)
+	if g < 0 {
+		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration", group)
+	}
+	return ask(ctx, n, func() string {
+		gr := &n.state.Groups[g]
+		text := fmt.Sprintf("group %s was %s", group, gr.Phase)
+		if gr.Blocked != "" {
+			text += ", blocked: " + gr.Blocked
+		}
+		text += "; it may try again"
+		n.record(store.Record{Kind: "operator", Group: group, Step: "clear", Text: "An operator cleared the group."})
+		n.step(failover.Event{Kind: failover.OpClear, Group: g})
+		return text
+	})
+}
+
+// Map writes the map files of the drives that are mounted here; letter selects one, empty means all.
+func (n *Node) Map(_ context.Context, letter string) ([]string, error) {
+	var lines []string
+	for g := range n.cfg.Groups {
+		w := n.workers[g]
+		mounted := n.live.mounted(g)
+		i := 0
+		for s := range w.cfg.Storage {
+			for d := range w.cfg.Storage[s].Drives {
+				if i >= len(mounted) {
+					break
+				}
+				m := mounted[i]
+				i++
+				if letter != "" && m.Letter != letter {
+					continue
+				}
+				spec := w.spec(&w.cfg.Storage[s], &w.cfg.Storage[s].Drives[d])
+				if err := n.o.Drives.WriteMap(m, spec); err != nil {
+					return lines, err
+				}
+				lines = append(lines, fmt.Sprintf("Creating primary map file %s on %s", drive.MapFileName, m.Letter))
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return nil, fmt.Errorf("ORS-1027: No drive letters connected to primary controller: drive %q is not mounted on %s", letter, n.self)
+	}
+	return lines, nil
+}
