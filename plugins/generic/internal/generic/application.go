@@ -139,21 +139,9 @@ func (a *application) finished(st supervise.Status) bool {
 
 // Start implements sdk.Application.
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
+	began := time.Now()
 	st := a.look(known)
-	switch {
-	case a.serving(st):
-		progress("running", st.Detail)
-		return handleOf(st.Run)
-	case st.State == supervise.Unknown:
-		return sdk.Handle{}, fmt.Errorf("cannot tell whether the program runs already: %s", st.Detail)
-	case st.State == supervise.Running:
-		progress("left over", st.Detail+" What is left is ended first.")
-		kctx, cancel := context.WithTimeout(ctx, leftoverEnd)
-		defer cancel()
-		if end := st.Run.Kill(kctx); end.State != supervise.Stopped {
-			return sdk.Handle{}, fmt.Errorf("an earlier run cannot be ended: %s", end.Detail)
-		}
-	case a.finished(st) && st.Run.Tag != "" && st.Run.Tag == a.in.Caller.OperationID:
+	if a.finished(st) && st.Run.Tag != "" && st.Run.Tag == a.in.Caller.OperationID {
 		progress("running", "This start has been done: "+st.Detail)
 		return handleOf(st.Run)
 	}
@@ -161,13 +149,12 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 	if err != nil {
 		return sdk.Handle{}, err
 	}
-	began := time.Now()
-	run, err := supervise.Start(ctx, a.spec(user), progress)
-	if err != nil {
+	run := st.Run
+	if a.serving(st) {
+		progress("running", st.Detail)
+	} else if run, err = a.exec(ctx, st, user, progress); err != nil {
 		return sdk.Handle{}, err
 	}
-	progress("exec", fmt.Sprintf("Process %d runs %s, %d ms after the start was asked for.",
-		run.Main.PID, a.config.Command[0], time.Since(began).Milliseconds()))
 	if err := a.awaitReady(ctx, run, user, progress); err != nil {
 		kctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftoverEnd)
 		defer cancel()
@@ -178,6 +165,30 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 	}
 	progress("ready", fmt.Sprintf("Ready %d ms after the start was asked for.", time.Since(began).Milliseconds()))
 	return handleOf(run)
+}
+
+// exec starts the program, after what an earlier run may have left is gone.
+func (a *application) exec(ctx context.Context, st supervise.Status, u *supervise.User, progress sdk.Progress,
+) (*supervise.Run, error) {
+	began := time.Now()
+	switch st.State {
+	case supervise.Unknown:
+		return nil, fmt.Errorf("cannot tell whether the program runs already: %s", st.Detail)
+	case supervise.Running:
+		progress("left over", st.Detail+" What is left is ended first.")
+		kctx, cancel := context.WithTimeout(ctx, leftoverEnd)
+		defer cancel()
+		if end := st.Run.Kill(kctx); end.State != supervise.Stopped {
+			return nil, fmt.Errorf("an earlier run cannot be ended: %s", end.Detail)
+		}
+	}
+	run, err := supervise.Start(ctx, a.spec(u), progress)
+	if err != nil {
+		return nil, err
+	}
+	progress("exec", fmt.Sprintf("Process %d runs %s, %d ms after the start was asked for.",
+		run.Main.PID, a.config.Command[0], time.Since(began).Milliseconds()))
+	return run, nil
 }
 
 // ended describes a program that should be running, with its last words.
