@@ -276,6 +276,9 @@ func (c *conn) write(ctx context.Context, frame []byte) error {
 		return fmt.Errorf("waiting to send: %w", ctx.Err())
 	}
 	defer func() { c.writing <- struct{}{} }()
+	if ctx.Err() != nil { // select takes any case that is ready; what nobody waits for must not be asked
+		return fmt.Errorf("nothing was sent: %w", ctx.Err())
+	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(DefaultTimeout)

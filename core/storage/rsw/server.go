@@ -29,14 +29,15 @@ type Backend interface {
 }
 
 const (
-	unitQueue         = 16              // requests that wait for one unit on one connection; more are dropped
+	unitQueue         = 16              // requests that wait for one unit on one connection; older ones are dropped for newer
 	maxListed         = 255             // units that LIST can count
 	serverWriteBudget = 5 * time.Second // a client that takes no answer for so long is cut off
 	acceptPause       = 20 * time.Millisecond
 )
 
 // Serve answers requests on rw until the stream or ctx ends, and closes rw. It returns nil when the client left or ctx ended, else the
-// stream's error. It waits for backend calls under way.
+// stream's error. It waits for backend calls under way. Closing rw must end a Read of it: a pty's master does so only when it was
+// opened non-blocking.
 func Serve(ctx context.Context, rw io.ReadWriteCloser, b Backend) error {
 	s := &session{rw: rw, b: b, queues: map[string]chan request{}}
 	stop := context.AfterFunc(ctx, s.close)
@@ -110,8 +111,12 @@ func (s *session) run() error {
 			s.answer(answer{cmd: r.cmd &^ answerBit, id: r.id, status: statusBad, text: err.Error()})
 			continue
 		}
-		if r.cmd == cmdList || !slices.Contains(s.b.Units(), r.unit) {
+		if r.cmd == cmdList {
 			s.answer(s.ask(r))
+			continue
+		}
+		if !slices.Contains(s.b.Units(), r.unit) {
+			s.answer(answer{cmd: r.cmd, id: r.id, status: statusNoUnit})
 			continue
 		}
 		q := s.queues[r.unit]
@@ -124,8 +129,20 @@ func (s *session) run() error {
 				}
 			})
 		}
+		enqueue(q, r)
+	}
+}
+
+// enqueue drops the oldest requests of a full queue: whoever sent them has given up before whoever sent the newest.
+func enqueue(q chan request, r request) {
+	for {
 		select {
 		case q <- r:
+			return
+		default:
+		}
+		select {
+		case <-q:
 		default:
 		}
 	}
