@@ -15,7 +15,7 @@ import (
 )
 
 // firstPause is the pause after the first attempt of a check during a start; it doubles up to the check's interval.
-const firstPause = 10 * time.Millisecond
+const firstPause = 2 * time.Millisecond
 
 // awaitReady returns when all checks have passed, and with an error when the program ends before or the time is over. The checks
 // are awaited one after the other, in their order: what the last of them waits for is the same either way.

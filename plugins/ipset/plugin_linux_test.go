@@ -1,0 +1,561 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/orscore/ors/plugins/sdk/plugintest"
+	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
+)
+
+// patience bounds each wait of these tests.
+const patience = 20 * time.Second
+
+var binaryPath string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "ors-ipset-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binaryPath = filepath.Join(dir, "ors-plugin-ipset")
+	build := exec.Command("go", "build", "-o", binaryPath, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+// network is a switch with three hosts, each in a network namespace of its own: rocky and apollo, a pair, and a client.
+type network struct {
+	testing.TB
+	prefix string
+}
+
+func newNetwork(t testing.TB) *network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make network namespaces")
+	}
+	n := &network{TB: t, prefix: fmt.Sprintf("ors%d-%d-", os.Getpid(), time.Now().UnixNano()%1e6)}
+	t.Cleanup(n.remove)
+	n.ip("netns", "add", n.ns("switch"))
+	n.ip("-n", n.ns("switch"), "link", "add", "br0", "type", "bridge")
+	n.ip("-n", n.ns("switch"), "link", "set", "br0", "up")
+	for host, addrs := range map[string][]string{
+		"rocky":  {"172.25.36.45/24"},
+		"apollo": {"172.25.36.48/24", "172.25.36.46/24"}, // the dummy is the first one, as the paper wants it
+		"client": {"172.25.36.100/24"},
+	} {
+		n.ip("netns", "add", n.ns(host))
+		n.ip("-n", n.ns("switch"), "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", n.ns(host))
+		n.ip("-n", n.ns("switch"), "link", "set", host, "master", "br0", "up")
+		n.ip("-n", n.ns(host), "link", "set", "lo", "up")
+		n.ip("-n", n.ns(host), "link", "set", "eth0", "up")
+		for _, a := range addrs {
+			n.ip("-n", n.ns(host), "addr", "add", a, "brd", "+", "dev", "eth0")
+		}
+	}
+	n.ip("-n", n.ns("apollo"), "route", "add", "default", "via", "172.25.36.100")
+	return n
+}
+
+func (n *network) ns(host string) string { return n.prefix + host }
+
+func (n *network) remove() {
+	for _, host := range []string{"rocky", "apollo", "client", "switch"} {
+		if out, err := exec.Command("ip", "netns", "del", n.ns(host)).CombinedOutput(); err != nil &&
+			!strings.Contains(string(out), "No such file") {
+			n.Errorf("remove %s: %v %s", host, err, out)
+		}
+	}
+}
+
+func (n *network) ip(args ...string) string {
+	n.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
+		n.Fatalf("ip %s: %v %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// addresses lists "address label" of apollo's adapter, sorted.
+func (n *network) addresses() []string {
+	n.Helper()
+	var out []string
+	for _, line := range strings.Split(strings.TrimSpace(n.ip("-n", n.ns("apollo"), "-o", "-4", "addr", "show", "dev", "eth0")), "\n") {
+		if f := strings.Fields(strings.Split(line, "\\")[0]); len(f) > 3 {
+			out = append(out, f[3]+" "+f[len(f)-1])
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (n *network) wantAddresses(want ...string) {
+	n.Helper()
+	if got := n.addresses(); !slices.Equal(got, want) {
+		n.Errorf("apollo has %q, want %q", got, want)
+	}
+}
+
+// powerOff cuts a host off at the switch, as a power cut does.
+func (n *network) powerOff(host string) { n.ip("-n", n.ns("switch"), "link", "set", host, "down") }
+
+// within runs f in a host's namespace. What it opens stays there.
+func (n *network) within(host string, f func() error) {
+	n.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with its foreign namespace
+		ns, err := os.Open("/var/run/netns/" + n.ns(host))
+		if err != nil {
+			done <- err
+			return
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	if err := <-done; err != nil {
+		n.Fatal(err)
+	}
+}
+
+// fixture is the address under a plugin on apollo.
+type fixture struct {
+	*network
+	plugin *plugintest.Process
+	logs   *syncBuffer
+	app    *pluginv1.Application
+	handle *pluginv1.Handle
+	epoch  uint64
+	ops    int
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func protect(t testing.TB, body map[string]any) *fixture {
+	t.Helper()
+	f := &fixture{network: newNetwork(t), logs: &syncBuffer{}, epoch: 1}
+	t.Cleanup(func() {
+		if err := f.plugin.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(f.logs.b.String())
+		}
+	})
+	f.launch()
+	ctx, cancel := f.context()
+	defer cancel()
+	s, err := f.plugin.Schema(ctx, &pluginv1.SchemaRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := plugintest.Config(s.GetSchema(), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.app = &pluginv1.Application{Group: "rocky", Name: "address", Config: config, WorkDir: t.TempDir()}
+	return f
+}
+
+func (f *fixture) launch() {
+	f.Helper()
+	p, err := plugintest.Start(f.logs, "ip", "netns", "exec", f.ns("apollo"), binaryPath)
+	if err != nil {
+		f.Fatal(err, f.logs.b.String())
+	}
+	f.plugin = p
+}
+
+func (f *fixture) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), patience)
+}
+
+func (f *fixture) caller() *pluginv1.Caller {
+	f.ops++
+	return &pluginv1.Caller{Server: "apollo", BootId: "boot", Epoch: f.epoch, OperationId: fmt.Sprintf("op-%d", f.ops)}
+}
+
+func (f *fixture) start() (plugintest.Started, error) {
+	ctx, cancel := f.context()
+	defer cancel()
+	s, err := f.plugin.StartApplication(ctx, &pluginv1.StartRequest{Caller: f.caller(), Application: f.app, Previous: f.handle})
+	if err == nil {
+		f.handle = s.Handle
+	}
+	return s, err
+}
+
+func (f *fixture) mustStart() plugintest.Started {
+	f.Helper()
+	s, err := f.start()
+	if err != nil {
+		f.Fatal("start:", err)
+	}
+	return s
+}
+
+func (f *fixture) stop() {
+	f.Helper()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Stop(ctx, &pluginv1.StopRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
+		f.Fatalf("stop: %v, %v", r, err)
+	}
+}
+
+func (f *fixture) recover(want pluginv1.RunState) {
+	f.Helper()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Recover(ctx, &pluginv1.RecoverRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetState() != want {
+		f.Fatalf("recover: %v, %v; want %v", r, err, want)
+	}
+}
+
+func (f *fixture) health(want pluginv1.Health) {
+	f.Helper()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Probe(ctx, &pluginv1.ProbeRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetHealth() != want {
+		f.Fatalf("probe: %v, %v; want %v", r, err, want)
+	}
+}
+
+func (f *fixture) killPlugin() {
+	f.Helper()
+	if err := unix.Kill(f.plugin.PID, unix.SIGKILL); err != nil { // our child, not yet reaped by another
+		f.Fatal(err)
+	}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !f.plugin.Exited(); <-tick.C {
+		if time.Now().After(end) {
+			f.Fatal("the plugin did not end")
+		}
+	}
+	if err := f.plugin.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.launch()
+}
+
+// pinger asks an address for an echo again and again from the client, and says when an answer comes.
+type pinger struct {
+	fd  int
+	seq uint16
+}
+
+func (n *network) pinger() *pinger {
+	n.Helper()
+	p := &pinger{}
+	n.within("client", func() (err error) {
+		p.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMP)
+		return err
+	})
+	n.Cleanup(func() { _ = unix.Close(p.fd) })
+	return p
+}
+
+// answered sends one echo request and waits a moment for its answer.
+func (p *pinger) answered(addr string) bool {
+	p.seq++
+	b := []byte{8, 0, 0, 0, 0x0a, 0x0b, 0, 0}
+	binary.BigEndian.PutUint16(b[6:], p.seq)
+	var sum uint32
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
+	to := &unix.SockaddrInet4{Addr: netip.MustParseAddr(addr).As4()}
+	_ = unix.Sendto(p.fd, b, 0, to) // the neighbour may be unknown just now
+	buf := make([]byte, 256)
+	for end := time.Now().Add(5 * time.Millisecond); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		n, _, err := unix.Recvfrom(p.fd, buf, 0)
+		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return false
+		}
+		if n >= 28 && buf[20] == 0 && bytes.Equal(buf[24:28], b[4:8]) {
+			return true
+		}
+	}
+}
+
+func (p *pinger) await(t testing.TB, addr string) {
+	t.Helper()
+	for end := time.Now().Add(patience); !p.answered(addr); {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not answer within %v", addr, patience)
+		}
+	}
+}
+
+// neighbour is the hardware address that the client has cached for an address.
+func (n *network) neighbour(addr string) string {
+	f := strings.Fields(n.ip("-n", n.ns("client"), "neigh", "show", addr))
+	if i := slices.Index(f, "lladdr"); i >= 0 {
+		return f[i+1]
+	}
+	return ""
+}
+
+func (n *network) mac(host string) string {
+	f := strings.Fields(n.ip("-n", n.ns(host), "link", "show", "eth0"))
+	return f[slices.Index(f, "link/ether")+1]
+}
+
+// takeOver measures one takeover as a client sees it that has the old server in its cache: the plugin's share, and from the
+// beginning of the start to the next answer.
+func takeOver(t testing.TB, body map[string]any) (start, answer time.Duration) {
+	f := protect(t, body)
+	p := f.pinger()
+	p.await(t, "172.25.36.45")
+	if got := f.neighbour("172.25.36.45"); got != f.mac("rocky") {
+		t.Fatalf("the client has %q in its cache, want rocky's %q", got, f.mac("rocky"))
+	}
+	f.powerOff("rocky")
+	began := time.Now()
+	started := make(chan time.Duration, 1)
+	go func() {
+		if _, err := f.start(); err != nil {
+			t.Error("start:", err)
+		}
+		started <- time.Since(began)
+	}()
+	p.await(t, "172.25.36.45")
+	answer = time.Since(began)
+	start = <-started
+	if got := f.neighbour("172.25.36.45"); got != f.mac("apollo") {
+		t.Errorf("the client has %q in its cache, want apollo's %q", got, f.mac("apollo"))
+	}
+	return start, answer
+}
+
+func TestTakeover(t *testing.T) {
+	start, answer := takeOver(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
+	t.Logf("start %v, next answer after %v", start, answer)
+}
+
+func TestReplacesTheDummyAndNothingElse(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
+	f.powerOff("rocky")
+	before, routes := f.addresses(), f.ip("-n", f.ns("apollo"), "-4", "route")
+	f.recover(pluginv1.RunState_RUN_STATE_STOPPED)
+	s := f.mustStart()
+	if got := strings.Join(s.Steps, " "); got != "probe address dummy" {
+		t.Errorf("steps are %q", got)
+	}
+	f.wantAddresses("172.25.36.45/24 eth0:ors", "172.25.36.46/24 eth0")
+	now := f.ip("-n", f.ns("apollo"), "-4", "route")
+	if !strings.Contains(now, "default via 172.25.36.100") || !strings.Contains(now, "172.25.36.0/24 dev eth0 proto kernel scope link src 172.25.36.46") {
+		t.Errorf("routes were\n%sand are\n%s", routes, now)
+	}
+	f.health(pluginv1.Health_HEALTH_OK)
+	f.recover(pluginv1.RunState_RUN_STATE_RUNNING)
+	f.mustStart()
+	f.wantAddresses("172.25.36.45/24 eth0:ors", "172.25.36.46/24 eth0")
+	f.stop()
+	f.wantAddresses(before...)
+	f.recover(pluginv1.RunState_RUN_STATE_STOPPED)
+	f.health(pluginv1.Health_HEALTH_FAILED)
+	f.stop()
+	f.wantAddresses(before...)
+}
+
+func TestDummyIsTheOnlyAddress(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
+	f.powerOff("rocky")
+	f.ip("-n", f.ns("apollo"), "addr", "flush", "dev", "eth0")
+	f.ip("-n", f.ns("apollo"), "addr", "add", "172.25.36.48/24", "dev", "eth0")
+	f.mustStart()
+	f.wantAddresses("172.25.36.45/24 eth0:ors")
+	f.pinger().await(t, "172.25.36.45") // so the network has a route by it
+	f.stop()
+	f.wantAddresses("172.25.36.48/24 eth0")
+}
+
+func TestPluginKilled(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48", "adapter": "eth0"})
+	f.powerOff("rocky")
+	before := f.addresses()
+	f.epoch = 3
+	f.mustStart()
+	f.killPlugin()
+	f.recover(pluginv1.RunState_RUN_STATE_RUNNING)
+	f.health(pluginv1.Health_HEALTH_OK)
+	f.epoch = 2
+	ctx, cancel := f.context()
+	defer cancel()
+	_, err := f.plugin.Stop(ctx, &pluginv1.StopRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a stale stop got %v", err)
+	}
+	f.epoch, f.handle = 3, nil // the dummy is known without the handle, too
+	f.stop()
+	f.wantAddresses(before...)
+}
+
+func TestPartnerStillAnswers(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48", "probe": "10s"})
+	before := f.addresses()
+	_, err := f.start()
+	if err == nil || !strings.Contains(err.Error(), f.mac("rocky")) {
+		t.Fatalf("start while the partner has the address: %v", err)
+	}
+	f.wantAddresses(before...)
+	f.recover(pluginv1.RunState_RUN_STATE_STOPPED)
+}
+
+func TestProbeOff(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "probe": "0s"})
+	if s := f.mustStart(); strings.Join(s.Steps, " ") != "address" {
+		t.Errorf("steps are %v", s.Steps)
+	}
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Kill(ctx, &pluginv1.KillRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
+		t.Error(r, err)
+	}
+	f.wantAddresses("172.25.36.46/24 eth0", "172.25.36.48/24 eth0")
+}
+
+func TestAnnouncements(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "announce": 2})
+	f.powerOff("rocky")
+	var fd int
+	f.within("client", func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0x0608)
+		return err
+	})
+	defer unix.Close(fd)
+	f.mustStart()
+	seen := map[byte]int{} // ARP operation → gratuitous frames
+	buf := make([]byte, 256)
+	for end := time.Now().Add(patience); seen[1] < 3 || seen[2] < 3; {
+		if time.Now().After(end) {
+			t.Fatalf("saw gratuitous requests and replies %v, want 3 of each: at once, after 200 ms and after 5 s", seen)
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+		if n, _, err := unix.Recvfrom(fd, buf, 0); err == nil && n >= 28 {
+			if bytes.Equal(buf[14:18], []byte{172, 25, 36, 45}) && bytes.Equal(buf[14:18], buf[24:28]) {
+				seen[buf[7]]++
+			}
+		}
+	}
+}
+
+func TestReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		body map[string]any
+		with func(*network)
+		want string
+	}{
+		"ready":      {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"}, nil, ""},
+		"no network": {map[string]any{"address": "10.1.1.1/24"}, nil, "adapter"},
+		"no adapter": {map[string]any{"address": "172.25.36.45/24", "adapter": "eth7"}, nil, "adapter"},
+		"no dummy":   {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.49"}, nil, "replaces"},
+		"configured outside": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) {
+			n.ip("-n", n.ns("apollo"), "addr", "add", "172.25.36.45/24", "dev", "eth0")
+		}, "address"},
+		"no carrier": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) { n.powerOff("apollo") }, "adapter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := protect(t, c.body)
+			if c.with != nil {
+				c.with(f.network)
+			}
+			ctx, cancel := f.context()
+			defer cancel()
+			r, err := f.plugin.Ready(ctx, &pluginv1.ReadyRequest{Caller: f.caller(), Application: f.app})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, p := range r.GetProblems() {
+				got += p.GetAttribute()
+			}
+			if got != c.want {
+				t.Errorf("problems are %v, want one of %q", r.GetProblems(), c.want)
+			}
+		})
+	}
+}
+
+func TestNoAdapter(t *testing.T) {
+	f := protect(t, map[string]any{"address": "10.1.1.1/24"})
+	before := f.addresses()
+	if _, err := f.start(); err == nil || !strings.Contains(err.Error(), "eth0") {
+		t.Errorf("start without an adapter: %v; want a list of adapters", err)
+	}
+	f.wantAddresses(before...)
+}
+
+func BenchmarkTakeover(b *testing.B) {
+	for _, probe := range []string{"50ms", "0s"} {
+		b.Run("probe="+probe, func(b *testing.B) {
+			for b.Loop() {
+				start, answer := takeOver(b, map[string]any{
+					"address": "172.25.36.45/24", "replaces": "172.25.36.48", "probe": probe,
+				})
+				b.Logf("start %.2f ms, next answer after %.2f ms", start.Seconds()*1000, answer.Seconds()*1000)
+			}
+		})
+	}
+}
