@@ -269,7 +269,8 @@ func parseFragment(h header, frame []byte) fragment {
 	}
 }
 
-// BeatShare is the share of a serial line's capacity that beats take in one direction: 1 fills it. A byte takes ten bits.
+// BeatShare is the share of a serial line's capacity that beats take in one direction: 1 fills it. A byte takes ten
+// bits.
 func BeatShare(baud int, interval time.Duration) float64 {
 	if baud <= 0 || interval <= 0 {
 		return 1

@@ -35,7 +35,7 @@ func goldenBeat() beatFrame {
 	return beatFrame{
 		header: header{1, typeBeat, 1, 0}, session: 0xabcd, seq: 0x01020304, ack: 0x050607, hold: 100 * time.Millisecond,
 		Beat: Beat{
-			Boot: 0x11121314, Incarnation: 0x1516, HearsYou: true, Leaving: false, Restarting: 90 * time.Second, Maintenance: true,
+			Boot: 0x11121314, Incarnation: 0x1516, HearsYou: true, Restarting: 90 * time.Second, Maintenance: true,
 			Losses: 0x17, Promised: 0x21222324, Common: 0x25262728, HeldUnit: 3, Held: 0x31323334, Config: 0x41424344,
 		},
 	}
@@ -43,7 +43,8 @@ func goldenBeat() beatFrame {
 
 func goldenFragment() fragment {
 	return fragment{
-		header: header{1, typeFragment, 2, 3}, kind: 9, session: 0xabcd, seq: 5, id: 6, offset: 24, total: 29, data: []byte("hello"),
+		header: header{1, typeFragment, 2, 3}, kind: 9, session: 0xabcd, seq: 5, id: 6, offset: 24, total: 29,
+		data: []byte("hello"),
 	}
 }
 
@@ -116,8 +117,9 @@ func TestEveryBeatFits(t *testing.T) {
 			Beat: Beat{
 				Boot: u32("boot"), Incarnation: rapid.Uint16().Draw(t, "incarnation"), HearsYou: rapid.Bool().Draw(t, "hears"),
 				Leaving: rapid.Bool().Draw(t, "leaving"), Maintenance: rapid.Bool().Draw(t, "maintenance"),
-				Restarting: time.Duration(rapid.Uint16().Draw(t, "restarting")) * time.Second, Losses: rapid.Uint8().Draw(t, "losses"),
-				Promised: u32("promised"), Common: u32("common"), HeldUnit: rapid.Uint8().Draw(t, "unit"), Held: u32("held"),
+				Restarting: time.Duration(rapid.Uint16().Draw(t, "restarting")) * time.Second,
+				Losses:     rapid.Uint8().Draw(t, "losses"),
+				Promised:   u32("promised"), Common: u32("common"), HeldUnit: rapid.Uint8().Draw(t, "unit"), Held: u32("held"),
 				Config: u32("config"),
 			},
 		}
@@ -152,8 +154,9 @@ func TestWireLengths(t *testing.T) {
 func TestRestartingRoundsUp(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte("key"))
 	for in, want := range map[time.Duration]time.Duration{
-		0: 0, -time.Second: 0, time.Millisecond: time.Second, time.Second: time.Second, 1001 * time.Millisecond: 2 * time.Second,
-		100 * time.Hour: 65535 * time.Second,
+		0: 0, -time.Second: 0, time.Millisecond: time.Second, time.Second: time.Second,
+		1001 * time.Millisecond: 2 * time.Second,
+		100 * time.Hour:         65535 * time.Second,
 	} {
 		b := goldenBeat()
 		b.Restarting = in
@@ -190,7 +193,8 @@ func TestBeatShare(t *testing.T) {
 		interval time.Duration
 		want     string
 	}{
-		{115200, 200 * time.Millisecond, "0.028"}, {9600, 200 * time.Millisecond, "0.333"}, {9600, 20 * time.Millisecond, "3.333"},
+		{115200, 200 * time.Millisecond, "0.028"}, {9600, 200 * time.Millisecond, "0.333"},
+		{9600, 20 * time.Millisecond, "3.333"},
 		{0, time.Second, "1.000"}, {9600, 0, "1.000"},
 	} {
 		if got := fmt.Sprintf("%.3f", BeatShare(tt.baud, tt.interval)); got != tt.want {
@@ -202,7 +206,9 @@ func TestBeatShare(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	mac := hmac.New(sha256.New, []byte("key"))
 	h, b, fr := goldenHello(), goldenBeat(), goldenFragment()
-	for _, seed := range [][]byte{nil, {0}, appendHello(nil, &h, mac), appendBeat(nil, &b, mac), appendFragment(nil, &fr, mac)} {
+	for _, seed := range [][]byte{
+		nil, {0}, appendHello(nil, &h, mac), appendBeat(nil, &b, mac), appendFragment(nil, &fr, mac),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -59,8 +59,8 @@ func (d *Detector) Heard(link string, at time.Time) {
 	l.ever, l.heard = true, true
 }
 
-// Forget counts silence from zero again on every link that was ever heard: this server itself was late, so the silence
-// until at proves nothing.
+// Forget counts silence from zero again on every link that was ever heard: this server itself was late, so the
+// silence until at proves nothing.
 func (d *Detector) Forget(at time.Time) {
 	for i := range d.links {
 		l := &d.links[i]

@@ -21,8 +21,8 @@ func newEventQueue() *eventQueue {
 	return &eventQueue{wake: make(chan struct{}, 1), out: make(chan Event, 16)}
 }
 
-// put queues an event. When maxEvents wait, the oldest beat makes room, else the oldest refusal, else the oldest event:
-// beats and refusals come again.
+// put queues an event. When maxEvents wait, the oldest beat makes room, else the oldest refusal, else the oldest
+// event: beats and refusals come again.
 func (q *eventQueue) put(e Event) {
 	q.mu.Lock()
 	if len(q.events) >= maxEvents {

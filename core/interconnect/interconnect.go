@@ -1,8 +1,9 @@
 // Package interconnect joins the two recovery agents of a pair: beats over every link, each authenticated, each
 // acknowledging the partner's last, and short messages behind them.
 //
-// It knows frames, sessions and links, and detects silence. It must never decide what silence means (core/failover does),
-// never let a beat wait for anything but the frame in flight, and never trust a frame before its authentication tag.
+// It knows frames, sessions and links, and detects silence. It must never decide what silence means (core/failover
+// does), never let a beat wait for anything but the frame in flight, and never trust a frame before its
+// authentication tag.
 package interconnect
 
 import (
@@ -16,7 +17,7 @@ type Beat struct {
 	Incarnation uint16        // number of the agent's start, from its state directory
 	HearsYou    bool          // the sender has heard the receiver within the time-out
 	Leaving     bool          // goodbye: an orderly end; no failure
-	Restarting  time.Duration // "back within": silence is announced for so long; 0 = not announced. Whole seconds on the wire
+	Restarting  time.Duration // "back within": so long a silence is announced; 0 = none. Whole seconds, rounded up
 	Maintenance bool          // the sender's side is in maintenance: nothing moves
 	Losses      uint8         // how often the sender has lost the receiver, modulo 256
 	Promised    uint32        // P: round number that the sender has promised (arbitration)
@@ -36,7 +37,7 @@ const (
 	LinkDown                         // Link failed or was closed (reason in Text); it is being reopened
 	LinkUp                           // Link is open again
 	MessageIn                        // Message
-	Refused                          // a frame was refused: Text says why. At most one a second and reason; counters have all
+	Refused                          // a frame was refused: Text says why. One a second and reason; counters have all
 )
 
 // Event is something that the interconnect saw.
@@ -51,8 +52,9 @@ type Event struct {
 	Text            string
 }
 
-// Message is a short, unreliable message to the partner: it arrives once, or not at all. Its sender repeats it until it
-// sees the effect. At most MaxMessage bytes; on a serial line it travels in frames of the beats' size, behind them.
+// Message is a short, unreliable message to the partner: it arrives once, or not at all. Its sender repeats it until
+// it sees the effect. At most MaxMessage bytes; on a serial line it travels in frames of the beats' size, behind
+// them.
 type Message struct {
 	Kind uint8 // chosen by the user; 0 is not used
 	Body []byte
@@ -66,8 +68,8 @@ const MaxMessage = 32 << 10
 // MaxBeatWire is the most bytes that a beat takes on a serial line, delimiters included (DESIGN §5).
 const MaxBeatWire = 64
 
-// Link carries frames between the two servers, unreliably. A link owns its device: it opens it, reopens it with backoff when
-// it fails, and reports both.
+// Link carries frames between the two servers, unreliably. A link owns its device: it opens it, reopens it with
+// backoff when it fails, and reports both.
 type Link interface {
 	// Name is the link's name in the configuration.
 	Name() string
@@ -75,8 +77,8 @@ type Link interface {
 	Kind() string
 	// Run opens the link and calls in for every frame received, until ctx ends. The bytes belong to the callee.
 	Run(ctx context.Context, in func(frame []byte), state func(up bool, reason string)) error
-	// Send queues one frame and never blocks; urgent frames (beats, handshake) overtake queued ones, and when two urgent ones
-	// wait already, a new one replaces the older. False: the frame was dropped.
+	// Send queues one frame and never blocks; urgent frames (beats, handshake) overtake queued ones, and when two
+	// urgent ones wait already, a new one replaces the older. False: the frame was dropped.
 	Send(frame []byte, urgent bool) bool
 	// MaxFrame is the largest frame that Send takes, in bytes.
 	MaxFrame() int

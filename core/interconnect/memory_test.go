@@ -55,7 +55,10 @@ type end struct {
 }
 
 func newWire(name, kind string, seed uint64) *wire {
-	w := &wire{name: name, kind: kind, maxFrame: maxSerialFrame, delay: time.Millisecond, rng: rand.New(rand.NewPCG(seed, 1))}
+	w := &wire{
+		name: name, kind: kind, maxFrame: maxSerialFrame, delay: time.Millisecond,
+		rng: rand.New(rand.NewPCG(seed, 1)),
+	}
 	if kind == "udp" {
 		w.maxFrame = 1200
 	}

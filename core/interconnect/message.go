@@ -18,7 +18,8 @@ const maxPartial = 8
 // deliveredLen is for how many messages before the newest it is known whether they have arrived.
 const deliveredLen = 1024
 
-// fragments cuts a message into pieces of at most size bytes, at least one. The caller fills in what belongs to the session.
+// fragments cuts a message into pieces of at most size bytes, at least one. The caller fills in what belongs to the
+// session.
 func fragments(m Message, id uint32, size int) []fragment {
 	var fs []fragment
 	for off := 0; off == 0 || off < len(m.Body); off += size {

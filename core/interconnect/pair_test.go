@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestPairConverges starts, restarts and cuts two servers over links that lose, repeat, garble and reorder, and wants one session
-// each time.
+// TestPairConverges starts, restarts and cuts two servers over links that lose, repeat, garble and reorder, and
+// wants one session each time.
 func TestPairConverges(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -103,7 +103,9 @@ func TestBeatsCarryWhatIsSet(t *testing.T) {
 		w := newWire("cable", "serial", 1)
 		a, b := start(t, 1, 1, long, w), start(t, 2, 1, long, w)
 		within(t, time.Second, "session", func() bool { return joined(a, b) })
-		beat := Beat{HearsYou: true, Promised: 4, Common: 3, Losses: 2, HeldUnit: 1, Held: 77, Config: 5, Restarting: 8 * time.Second}
+		beat := Beat{
+			HearsYou: true, Promised: 4, Common: 3, Losses: 2, HeldUnit: 1, Held: 77, Config: 5, Restarting: 8 * time.Second,
+		}
 		a.SetBeat(beat)
 		beat.Boot, beat.Incarnation = 0xb0070001, 1
 		same := func(want Beat) func() bool {
@@ -243,7 +245,8 @@ func TestSlowConsumer(t *testing.T) {
 	})
 }
 
-// refusedPair runs a pair, has f attack it, and wants it undisturbed: the same session, no event of attack but refusals.
+// refusedPair runs a pair, has f attack it, and wants it undisturbed: the same session, no event of attack but
+// refusals.
 func refusedPair(t *testing.T, f func(t *testing.T, a, b *node, wires []*wire)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,16 +322,19 @@ func TestReflectionAndOtherLinkAreRefused(t *testing.T) {
 			wires[1].inject(r.to, r.frame)
 			synctest.Wait()
 		}
-		// Frames that their receiver has not seen yet, but that were sent on the other link.
-		wires[1].set(func(w *wire) { w.cut = [3]bool{true, true, true} })
-		time.Sleep(10 * testInterval)
+		// Frames that their receiver has not seen on any link yet, but that were sent on the other one.
+		for _, w := range wires {
+			w.set(func(w *wire) { w.cut = [3]bool{true, true, true} })
+		}
+		time.Sleep(5 * testInterval)
 		synctest.Wait()
-		before += 20 // from the cable
 		for _, r := range wires[1].frames()[len(lan):] {
 			wires[0].inject(r.to, r.frame)
 			synctest.Wait()
 		}
-		wires[1].set(func(w *wire) { w.cut = [3]bool{} })
+		for _, w := range wires {
+			w.set(func(w *wire) { w.cut = [3]bool{} })
+		}
 		if got := a.beats() + b.beats(); got > before {
 			t.Errorf("%d beats of the wrong direction or link were taken", got-before)
 		}
@@ -342,8 +348,8 @@ func TestReflectionAndOtherLinkAreRefused(t *testing.T) {
 	})
 }
 
-// TestEveryFlippedBitIsRefused flips each bit of a handshake frame, a beat and a fragment that the receiver has not seen, with the
-// checksum as it was and with the checksum made right.
+// TestEveryFlippedBitIsRefused flips each bit of a handshake frame, a beat and a fragment that the receiver has not
+// seen, with the checksum as it was and with the checksum made right.
 func TestEveryFlippedBitIsRefused(t *testing.T) {
 	refusedPair(t, func(t *testing.T, a, b *node, wires []*wire) {
 		w := wires[0]
@@ -395,8 +401,8 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 	})
 }
 
-// TestOldSessionIsRefused replays everything from before a restart, handshake and beats, to both servers, and then to a server
-// whose partner is dead.
+// TestOldSessionIsRefused replays everything from before a restart, handshake and beats, to both servers, and then
+// to a server whose partner is dead.
 func TestOldSessionIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, lan := newWire("cable", "serial", 1), newWire("lan", "udp", 2)
@@ -475,7 +481,44 @@ func TestOtherPairIsRefused(t *testing.T) {
 	}
 }
 
-// TestDelayedHelloOpensNothing keeps a handshake frame back, and delivers it long after the handshake that it belongs to.
+// TestSwappedLinks gives the servers their links in different order, as swapped cables do.
+func TestSwappedLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, y := newWire("x", "udp", 1), newWire("y", "udp", 2)
+		a, b := start(t, 1, 1, nil, x, y), start(t, 2, 1, nil, y, x)
+		time.Sleep(10 * testInterval)
+		synctest.Wait()
+		told := a.count(func(e Event) bool { return e.Kind == Refused && strings.Contains(e.Text, "swapped") })
+		if a.session() != nil || b.session() != nil || told == 0 {
+			t.Errorf("sessions %v and %v, told of %d times", a.session(), b.session(), told)
+		}
+		a.stop()
+		b.stop()
+	})
+}
+
+// TestUnknownBeatBeginsHandshake lets a restarted server's first words be lost: the partner's next beat must make it
+// speak again, long before its next turn.
+func TestUnknownBeatBeginsHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := func(o *Options) { o.Interval, o.Timeout = 30*time.Second, 100*time.Second }
+		w := newWire("cable", "serial", 1)
+		a, b := start(t, 1, 1, long, w), start(t, 2, 1, long, w)
+		within(t, time.Second, "session", func() bool { return joined(a, b) })
+		b.stop()
+		w.set(func(w *wire) { w.cut[1] = true })
+		b = start(t, 2, 2, long, w)
+		time.Sleep(10 * time.Millisecond)
+		w.set(func(w *wire) { w.cut[1] = false })
+		a.SetBeat(Beat{Promised: 1})
+		within(t, 10*time.Millisecond, "session after a beat that could not be verified", func() bool { return joined(a, b) })
+		a.stop()
+		b.stop()
+	})
+}
+
+// TestDelayedHelloOpensNothing keeps a handshake frame back, and delivers it long after the handshake that it
+// belongs to.
 func TestDelayedHelloOpensNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire("cable", "serial", 1)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// realtime is set once LockRealtime was granted real-time priority: threads that the runtime starts later get it, too.
+// realtime is set once LockRealtime was granted real-time priority: threads that the runtime starts later get it,
+// too.
 var realtime atomic.Bool
 
 // keepRealtime gives real-time priority to threads that were started since LockRealtime, until ctx ends.

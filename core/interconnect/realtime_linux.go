@@ -12,9 +12,10 @@ import (
 // realtimePriority is the lowest: beats must come before ordinary work, not before the kernel's own threads.
 const realtimePriority = 1
 
-// LockRealtime keeps this process's memory from being paged out and asks for real-time priority (round robin, the lowest) for
-// all its threads, because the Go runtime may run the beats on any of them. What it starts does not inherit either. It returns
-// what was granted and what was not, with the reason; nothing of it is needed for the beats to work.
+// LockRealtime keeps this process's memory from being paged out and asks for real-time priority (round robin, the
+// lowest) for all its threads, because the Go runtime may run the beats on any of them. What it starts does not
+// inherit either. It returns what was granted and what was not, with the reason; nothing of it is needed for the
+// beats to work.
 //
 // Memory is locked as it is touched, so that what the runtime only reserves costs nothing.
 func LockRealtime() (granted, refused []string) {

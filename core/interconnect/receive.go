@@ -23,9 +23,9 @@ var (
 	refuseSession   = &refusal{countTag, "of a session that is not open: from before a restart, or under a wrong key"}
 	refuseTag       = &refusal{countTag, "authentication tag wrong: garbled, or forged"}
 	refuseSender    = &refusal{countTag, "sender is neither of the two servers"}
-	refuseReflected = &refusal{countReflected, "our own frame came back: a loop in the cable, or both servers say they are the same one"}
+	refuseReflected = &refusal{countReflected, "our own frame came back: a loop, or both run as the same server"}
 	refuseReplay    = &refusal{countReplay, "sent before: a recorded frame was sent again"}
-	refuseLink      = &refusal{countReplay, "sent on another link: cables or addresses of two links are swapped, or their order differs"}
+	refuseLink      = &refusal{countReplay, "sent on another link: two links are swapped, or in different order"}
 	refuseHello     = &refusal{countReplay, errStaleHello.Error()}
 )
 

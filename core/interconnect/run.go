@@ -32,7 +32,8 @@ type Options struct {
 // MinKey is the shortest key that New takes, in bytes.
 const MinKey = 32
 
-// maxHelloInterval is the longest time between handshake frames while there is no session, whatever the beats' interval.
+// maxHelloInterval is the longest time between handshake frames while there is no session, whatever the beats'
+// interval.
 const maxHelloInterval = time.Second
 
 // answersPerInterval is how many handshake frames a link sends at most in answer to what it receives.
@@ -139,12 +140,12 @@ func (i *Interconnect) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Events returns what the interconnect saw. A consumer that is slow loses old beats, never delays new ones. The channel is not
-// closed when Run ends.
+// Events returns what the interconnect saw. A consumer that is slow loses old beats, never delays new ones. The
+// channel is not closed when Run ends.
 func (i *Interconnect) Events() <-chan Event { return i.events.out }
 
-// SetBeat sets what the next beats say. Boot and Incarnation are those of the Options. Only another unit in HeldUnit waits
-// for the next interval; any other change is sent at once.
+// SetBeat sets what the next beats say. Boot and Incarnation are those of the Options. Only another unit in HeldUnit
+// waits for the next interval; any other change is sent at once.
 func (i *Interconnect) SetBeat(b Beat) {
 	b.Boot, b.Incarnation = i.o.Boot, i.o.Incarnation
 	i.mu.Lock()
@@ -174,6 +175,7 @@ func (l *linkState) kickBeat() {
 
 // runBeats sends the beats of one link, and handshake frames while they are due.
 func (i *Interconnect) runBeats(ctx context.Context, l *linkState) {
+	due := time.Now().Add(i.o.Interval)
 	timer := time.NewTimer(i.o.Interval)
 	defer timer.Stop()
 	for {
@@ -181,15 +183,19 @@ func (i *Interconnect) runBeats(ctx context.Context, l *linkState) {
 		case <-ctx.Done():
 			return
 		case <-l.kick:
+			due = time.Now()
 		case <-timer.C:
 		}
 		i.send(l)
-		timer.Reset(i.nextSend())
+		if due = due.Add(i.pause()); !due.After(time.Now()) { // this server was late: beats are not caught up
+			due = time.Now().Add(i.pause())
+		}
+		timer.Reset(time.Until(due))
 	}
 }
 
-// nextSend is the time until the next regular beat or handshake frame.
-func (i *Interconnect) nextSend() time.Duration {
+// pause is the time between two regular beats or handshake frames.
+func (i *Interconnect) pause() time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if s := i.shake.live; s != nil && s.confirmed {
@@ -198,7 +204,8 @@ func (i *Interconnect) nextSend() time.Duration {
 	return min(i.o.Interval, maxHelloInterval)
 }
 
-// send sends what is due on a link: a handshake frame until the session is confirmed, and a beat where there is a session.
+// send sends what is due on a link: a handshake frame until the session is confirmed, and a beat where there is a
+// session.
 func (i *Interconnect) send(l *linkState) {
 	now := time.Now()
 	i.mu.Lock()
@@ -284,8 +291,9 @@ func (i *Interconnect) Links() []LinkStatus {
 	return out
 }
 
-// Goodbye tells the partner that this server leaves in order: from now on every beat says so. It returns when the partner has
-// acknowledged such a beat and at least three were sent, or with an error when it has not within three intervals or ctx ends.
+// Goodbye tells the partner that this server leaves in order: from now on every beat says so. It returns when the
+// partner has acknowledged such a beat and at least three were sent, or with an error when it has not within three
+// intervals or ctx ends.
 func (i *Interconnect) Goodbye(ctx context.Context) error {
 	i.mu.Lock()
 	i.goodbye = true
@@ -328,8 +336,8 @@ func (i *Interconnect) acknowledged(s *session, first []uint32) bool {
 	return false
 }
 
-// Send sends a message to the partner over one link: the best network link on which both directions work, else a serial one
-// unless the message is NetworkOnly. It arrives once or not at all.
+// Send sends a message to the partner over one link: the best network link on which both directions work, else a
+// serial one unless the message is NetworkOnly. It arrives once or not at all.
 func (i *Interconnect) Send(m Message) error {
 	if m.Kind == 0 || len(m.Body) > MaxMessage {
 		return fmt.Errorf("message of kind %d with %d bytes: a kind of 1 to 255 and at most %d bytes would be right",
@@ -362,8 +370,8 @@ func (i *Interconnect) Send(m Message) error {
 	return nil
 }
 
-// seal numbers and encodes one fragment, with the lock held for no longer, since beats need it. It returns nil when s is not the
-// live session any more.
+// seal numbers and encodes one fragment, with the lock held for no longer, since beats need it. It returns nil when
+// s is not the live session any more.
 func (i *Interconnect) seal(s *session, l *linkState, f *fragment) []byte {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -377,7 +385,8 @@ func (i *Interconnect) seal(s *session, l *linkState, f *fragment) []byte {
 	return appendFragment(nil, f, s.mac)
 }
 
-// bestLink ranks the open links: both directions known to work, then network before serial, then the shortest round trip.
+// bestLink ranks the open links: both directions known to work, then network before serial, then the shortest round
+// trip.
 func (i *Interconnect) bestLink(networkOnly bool, now time.Time) *linkState {
 	var best *linkState
 	score := func(l *linkState) (n int) {

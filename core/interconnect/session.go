@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// window is the set of sequence numbers heard lately: the newest, and which of the 63 before it. Older ones count as heard.
+// window is the set of sequence numbers heard lately: the newest, and which of the 63 before it. Older ones count as
+// heard.
 type window struct {
 	newest uint32
 	seen   uint64 // bit n: newest-n
@@ -82,8 +83,8 @@ func (l *linkSession) ack(now time.Time) (uint32, time.Duration) {
 	return l.heard & maxUint24, now.Sub(l.heardAt)
 }
 
-// onAck takes the partner's acknowledgement. It returns the round trip without the time for which the partner held it back;
-// ok is false when it says nothing new.
+// onAck takes the partner's acknowledgement. It returns the round trip without the time for which the partner held
+// it back; ok is false when it says nothing new.
 func (l *linkSession) onAck(ack uint32, hold time.Duration, now time.Time) (trip time.Duration, ok bool) {
 	if ack == 0 {
 		return 0, false
@@ -109,7 +110,7 @@ type handshake struct {
 	boot        uint32
 	incarnation uint16
 	rand        io.Reader
-	fresh       time.Duration // a session heard within this time is not given up for a handshake that answers somebody else
+	fresh       time.Duration // a session heard within this time is not given up for an answer to somebody else
 	nonceLife   time.Duration // an answer that comes later is refused
 
 	hello     hash.Hash // tag of handshake frames
@@ -156,8 +157,8 @@ func (h *handshake) appendHello(link int, own, echo nonce) []byte {
 	}, h.hello)
 }
 
-// due returns the handshake frame that is due on a link at each interval, nil when none is. A confirmed session is kept for
-// as long as its numbers last: a partner that has lost it asks for a new one.
+// due returns the handshake frame that is due on a link at each interval, nil when none is. A confirmed session is
+// kept for as long as its numbers last: a partner that has lost it asks for a new one.
 func (h *handshake) due(link int, now time.Time) []byte {
 	s := h.live
 	switch {
@@ -180,8 +181,8 @@ func (h *handshake) ask(link int, now time.Time) []byte {
 
 var errStaleHello = errors.New("handshake frame that answers nothing of ours: an old one was sent again")
 
-// onHello takes an authentic handshake frame of the partner. It returns whether a session was opened, or the answer to send, or
-// why the frame is refused, or nothing of these when it only repeats what is known.
+// onHello takes an authentic handshake frame of the partner. It returns whether a session was opened, or the answer
+// to send, or why the frame is refused, or nothing of these when it only repeats what is known.
 func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, answer []byte, err error) {
 	s := h.live
 	if s != nil && f.nonce == s.peer && f.echo == s.mine {

@@ -20,7 +20,8 @@ type linuxPort struct {
 	raw  rawConn
 }
 
-// rawConn is the part of syscall.RawConn that is used: the descriptor is never taken out, for that would undo the deadlines.
+// rawConn is the part of syscall.RawConn that is used: the descriptor is never taken out, for that would undo the
+// deadlines.
 type rawConn interface {
 	Control(func(fd uintptr)) error
 }
@@ -58,7 +59,8 @@ func openPort(device string, baud int) (_ port, err error) {
 
 // setMode has the library set the terminal that both descriptors share, and lets its own descriptor go again.
 func setMode(device string, baud int) error {
-	s, err := serial.Open(device, &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit})
+	mode := &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
+	s, err := serial.Open(device, mode)
 	if err != nil {
 		return fmt.Errorf("set %d baud, 8N1: %w", baud, err)
 	}
@@ -68,8 +70,8 @@ func setMode(device string, baud int) error {
 	return nil
 }
 
-// prepare takes the port exclusively, and throws away what was received before. It leaves the modem lines up when the port is
-// closed: an agent that died must not look like a server without power.
+// prepare takes the port exclusively, and throws away what was received before. It leaves the modem lines up when
+// the port is closed: an agent that died must not look like a server without power.
 func prepare(fd int) error {
 	if err := unix.IoctlSetInt(fd, unix.TIOCEXCL, 0); err != nil {
 		return fmt.Errorf("take exclusively: %w", err)
@@ -120,8 +122,8 @@ func (p *linuxPort) Write(b []byte) (int, error) {
 	return n, plain(err)
 }
 
-// Close drops what was not sent, for a driver may wait for it, and hands the descriptor back. The goroutine ends when the kernel
-// has closed it, however long that takes.
+// Close drops what was not sent, for a driver may wait for it, and hands the descriptor back. The goroutine ends
+// when the kernel has closed it, however long that takes.
 func (p *linuxPort) Close() {
 	if p.raw != nil {
 		_ = p.control(func(fd int) error {
@@ -140,7 +142,11 @@ func (p *linuxPort) Close() {
 
 func (p *linuxPort) Lines() string {
 	var bits int
-	if err := p.control(func(fd int) (err error) { bits, err = unix.IoctlGetInt(fd, unix.TIOCMGET); return err }); err != nil {
+	err := p.control(func(fd int) (err error) {
+		bits, err = unix.IoctlGetInt(fd, unix.TIOCMGET)
+		return err
+	})
+	if err != nil {
 		return "none"
 	}
 	var on []string

@@ -12,7 +12,8 @@ import (
 	"go.bug.st/serial"
 )
 
-// otherPort wraps the library's port. One goroutine writes; a write that is stuck there is abandoned together with the port.
+// otherPort wraps the library's port. One goroutine writes; a write that is stuck there is abandoned together with
+// the port.
 type otherPort struct {
 	s       serial.Port
 	jobs    chan []byte
@@ -24,7 +25,8 @@ type otherPort struct {
 }
 
 func openPort(device string, baud int) (port, error) {
-	s, err := serial.Open(device, &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit})
+	mode := &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
+	s, err := serial.Open(device, mode)
 	if err != nil {
 		return nil, fmt.Errorf("set %d baud, 8N1: %w", baud, err)
 	}

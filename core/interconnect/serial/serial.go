@@ -1,13 +1,14 @@
-// Package serial is an interconnect link over a serial port: frames stuffed with COBS between zero bytes, paced at the
-// line's own speed, so that a beat never waits behind anything but the frame in flight.
+// Package serial is an interconnect link over a serial port: frames stuffed with COBS between zero bytes, paced at
+// the line's own speed, so that a beat never waits behind anything but the frame in flight.
 //
-// It must never wait for the line without a bound, never end because a port is gone for a while, never list or probe ports,
-// and never share a port with another program.
+// It must never wait for the line without a bound, never end because a port is gone for a while, never list or probe
+// ports, and never share a port with another program.
 //
-// On Linux the port is opened by this package itself, without blocking, because the runtime's poller then gives deadlines to reads
-// and writes and a Close that ends both; go.bug.st/serial only sets speed and mode. That library's own Write blocks for ever on a
-// stalled line, and after its Close may write into whatever file got the same descriptor. Elsewhere the library's port is used, and
-// abandoned rather than closed when a write is stuck in it.
+// On Linux the port is opened by this package itself, without blocking, because the runtime's poller then gives
+// deadlines to reads and writes and a Close that ends both; go.bug.st/serial only sets speed and mode. That
+// library's own Write blocks for ever on a stalled line, and after its Close may write into whatever file got the
+// same descriptor. Elsewhere the library's port is used, and abandoned rather than closed when a write is stuck in
+// it.
 package serial
 
 import (
@@ -61,8 +62,8 @@ type Link struct {
 	framesOut, framesIn, bytesOut, bytesIn, dropped, garbage, opened atomic.Uint64
 }
 
-// New returns a link over the port device (on Linux best a path below /dev/serial/by-id) at a speed in bits a second. The log may
-// be nil.
+// New returns a link over the port device (on Linux best a path below /dev/serial/by-id) at a speed in bits a
+// second. The log may be nil.
 func New(name, device string, baud int, log hclog.Logger) *Link {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -81,7 +82,8 @@ func (l *Link) Kind() string { return "serial" }
 // Device is the port's path.
 func (l *Link) Device() string { return l.device }
 
-// ModemLines names the modem lines that are on, such as "CTS DSR DCD"; "none" when the port has none, "" when it is not open.
+// ModemLines names the modem lines that are on, such as "CTS DSR DCD"; "none" when the port has none, "" when it is
+// not open.
 func (l *Link) ModemLines() string { return l.lines.Load().(string) }
 
 // MaxFrame is the largest frame, in bytes: with stuffing and delimiters it takes interconnect.MaxBeatWire.
@@ -104,8 +106,8 @@ func (l *Link) Counters() interconnect.LinkCounters {
 	}
 }
 
-// Run keeps the port open until ctx ends, and calls in for every frame and state for every change. It only fails at once, for
-// a speed that no port can have.
+// Run keeps the port open until ctx ends, and calls in for every frame and state for every change. It only fails at
+// once, for a speed that no port can have.
 func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, reason string)) error {
 	if l.baud <= 0 {
 		return fmt.Errorf("speed of %d baud: a positive number such as 115200 would be right", l.baud)
@@ -118,6 +120,7 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 			l.dropped.Add(uint64(l.out.Clear()))
 			l.lines.Store(p.Lines())
 			state(true, "")
+			l.log.Debug("port is open", "device", l.device, "baud", l.baud, "modem_lines", l.ModemLines())
 			began := time.Now()
 			err = l.serve(ctx, p, in)
 			l.lines.Store("")
@@ -128,6 +131,7 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 		if ctx.Err() != nil {
 			break
 		}
+		l.log.Debug("port is not open", "device", l.device, "error", err, "again_in", backoff)
 		state(false, fmt.Sprintf("%s: %v", l.device, err))
 		select {
 		case <-ctx.Done():
@@ -139,7 +143,8 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 	return nil
 }
 
-// serve reads and writes until ctx ends or the port fails, and closes it. Both goroutines have ended when it returns.
+// serve reads and writes until ctx ends or the port fails, and closes it. Both goroutines have ended when it
+// returns.
 func (l *Link) serve(ctx context.Context, p port, in func([]byte)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -174,7 +179,8 @@ func (l *Link) read(ctx context.Context, p port, in func([]byte)) error {
 	return ctx.Err()
 }
 
-// write sends what is queued, no faster than the line: what the kernel buffered could not be overtaken by a beat any more.
+// write sends what is queued, no faster than the line: what the kernel buffered could not be overtaken by a beat any
+// more.
 func (l *Link) write(ctx context.Context, p port) error {
 	lines := time.NewTicker(linesEvery)
 	defer lines.Stop()

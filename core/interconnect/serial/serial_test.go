@@ -26,8 +26,8 @@ const (
 	baud     = 921600
 )
 
-// cable is a null-modem cable: two ptys, reached by links in a folder as real ports are below by-id, and bytes carried between
-// their far sides.
+// cable is a null-modem cable: two ptys, reached by links in a folder as real ports are below by-id, and bytes
+// carried between their far sides.
 type cable struct {
 	t       *testing.T
 	folder  string
@@ -149,7 +149,9 @@ func run(t *testing.T, self uint8, incarnation uint16, link interconnect.Link) (
 	return ic, stop
 }
 
-func await(t *testing.T, ic *interconnect.Interconnect, what string, fits func(interconnect.Event) bool) interconnect.Event {
+func await(
+	t *testing.T, ic *interconnect.Interconnect, what string, fits func(interconnect.Event) bool,
+) interconnect.Event {
 	t.Helper()
 	end := time.After(deadline)
 	for {
@@ -200,7 +202,9 @@ func TestPairOverPtys(t *testing.T) {
 		t.Errorf("message of kind %d with %d bytes differs", m.Kind, len(m.Body))
 	}
 
-	for _, garbage := range []string{"\x00", "\x05\x01half a frame", "login: ", "\x00\x00\xff\x00", strings.Repeat("x", 3000)} {
+	for _, garbage := range []string{
+		"\x00", "\x05\x01half a frame", "login: ", "\x00\x00\xff\x00", strings.Repeat("x", 3000),
+	} {
 		c.inject(0, []byte(garbage))
 		await(t, a, "beat after garbage", heardAfter(time.Now()))
 	}
@@ -253,7 +257,8 @@ func TestCableFault(t *testing.T) {
 	}
 }
 
-// TestStalledLine has nobody take bytes off the line: the write is bounded, and the port is opened anew until the line moves.
+// TestStalledLine has nobody take bytes off the line: the write is bounded, and the port is opened anew until the
+// line moves.
 func TestStalledLine(t *testing.T) {
 	c := newCable(t)
 	la := New("cable", c.device(0), 4000000, nil)
@@ -331,7 +336,8 @@ func TestOneProgramAPort(t *testing.T) {
 	}
 }
 
-// TestBeatsOvertake queues many frames and then a beat: at most the frame in flight and the one just taken go before it.
+// TestBeatsOvertake queues many frames and then a beat: at most the frame in flight and the one just taken go before
+// it.
 func TestBeatsOvertake(t *testing.T) {
 	c := newCable(t)
 	la, lb := New("cable", c.device(0), 115200, nil), New("cable", c.device(1), 115200, nil)

@@ -29,7 +29,9 @@ func freePort(t *testing.T) string {
 }
 
 // run starts an interconnect over links and ends it with the test, or when the returned function is called.
-func run(t *testing.T, self uint8, incarnation uint16, links ...interconnect.Link) (*interconnect.Interconnect, func()) {
+func run(
+	t *testing.T, self uint8, incarnation uint16, links ...interconnect.Link,
+) (*interconnect.Interconnect, func()) {
 	t.Helper()
 	ic, err := interconnect.New(interconnect.Options{
 		Pair: "cpqlab", Self: self, Key: bytes.Repeat([]byte{7}, 32), Links: links,
@@ -57,7 +59,9 @@ func run(t *testing.T, self uint8, incarnation uint16, links ...interconnect.Lin
 }
 
 // await returns the first event that fits.
-func await(t *testing.T, ic *interconnect.Interconnect, what string, fits func(interconnect.Event) bool) interconnect.Event {
+func await(
+	t *testing.T, ic *interconnect.Interconnect, what string, fits func(interconnect.Event) bool,
+) interconnect.Event {
 	t.Helper()
 	end := time.After(deadline)
 	for {

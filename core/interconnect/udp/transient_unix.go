@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// transient says whether a read's error only tells of an earlier datagram, such as an answer that nobody listens there.
+// transient says whether a read's error only tells of an earlier datagram, such as an answer that nobody listens
+// there.
 func transient(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.ECONNREFUSED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EINTR,

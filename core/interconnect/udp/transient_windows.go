@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// transient says whether a read's error only tells of an earlier datagram, such as an answer that nobody listens there.
+// transient says whether a read's error only tells of an earlier datagram, such as an answer that nobody listens
+// there.
 func transient(err error) bool {
 	for _, e := range []error{
 		windows.WSAECONNRESET, windows.WSAENETRESET, windows.WSAEHOSTUNREACH, windows.WSAENETUNREACH, windows.WSAENOBUFS,

@@ -1,7 +1,7 @@
 // Package udp is an interconnect link over a network path: one datagram a frame.
 //
-// It must never take a datagram from another address than the partner's, and never end because the network is gone for a
-// while: an address that is missing is waited for.
+// It must never take a datagram from another address than the partner's, and never end because the network is gone
+// for a while: an address that is missing is waited for.
 package udp
 
 import (
@@ -89,6 +89,7 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 			l.opened.Add(1)
 			l.dropped.Add(uint64(l.out.Clear()))
 			state(true, "")
+			l.log.Debug("socket is open", "local", l.local, "remote", remote)
 			began := time.Now()
 			err = l.serve(ctx, conn, remote, in)
 			if time.Since(began) > backoffMax {
@@ -98,6 +99,7 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 		if ctx.Err() != nil {
 			break
 		}
+		l.log.Debug("socket is not open", "local", l.local, "error", err, "again_in", backoff)
 		state(false, err.Error())
 		select {
 		case <-ctx.Done():

@@ -1,5 +1,5 @@
-// Package cobs turns frames into bytes that hold no zero, and a stream of bytes back into frames (Consistent Overhead Byte
-// Stuffing, Cheshire and Baker 1999), so that a reader finds the next frame again after any garbage.
+// Package cobs turns frames into bytes that hold no zero, and a stream of bytes back into frames (Consistent
+// Overhead Byte Stuffing, Cheshire and Baker 1999), so that a reader finds the next frame again after any garbage.
 //
 // It must never fail on any input: what is no frame is counted and skipped.
 package cobs
@@ -9,8 +9,8 @@ import "errors"
 // ErrMalformed says that bytes between two delimiters are no encoded frame.
 var ErrMalformed = errors.New("cobs: not an encoded frame")
 
-// AppendFrame appends the encoded form of frame between two zero delimiters. The leading one ends whatever garbage the
-// line has carried before.
+// AppendFrame appends the encoded form of frame between two zero delimiters. The leading one ends whatever garbage
+// the line has carried before.
 func AppendFrame(dst, frame []byte) []byte {
 	dst = append(dst, 0)
 	dst = appendEncoded(dst, frame)

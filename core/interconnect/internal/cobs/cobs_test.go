@@ -63,7 +63,8 @@ func TestSplitterFindsTheNextFrame(t *testing.T) {
 				in = in[n:]
 			}
 			if len(got) != 1 || string(got[0]) != "beat" || s.Garbage != tt.garbage {
-				t.Errorf("%s, %d bytes a read: frames %q, garbage %d, want one frame and %d", name, step, got, s.Garbage, tt.garbage)
+				t.Errorf("%s, %d bytes a read: frames %q, garbage %d, want one frame and %d",
+					name, step, got, s.Garbage, tt.garbage)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// Package outbox is the queue between whoever sends frames and the one goroutine that writes them to a link: beats first,
-// everything else behind them, both bounded.
+// Package outbox is the queue between whoever sends frames and the one goroutine that writes them to a link: beats
+// first, everything else behind them, both bounded.
 //
 // It must never block a sender.
 package outbox
@@ -21,8 +21,8 @@ type Outbox struct {
 // New returns an Outbox in which at most max frames wait behind the urgent ones.
 func New(max int) *Outbox { return &Outbox{max: max, wake: make(chan struct{}, 1)} }
 
-// Put queues a frame. An urgent one replaces the oldest urgent one when two wait already (replaced is true then); another one
-// is not taken when max wait.
+// Put queues a frame. An urgent one replaces the oldest urgent one when two wait already (replaced is true then);
+// another one is not taken when max wait.
 func (o *Outbox) Put(frame []byte, urgent bool) (taken, replaced bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -68,7 +68,8 @@ func (o *Outbox) Take() []byte {
 // Wake carries a token after frames were put. The writer takes all frames at each token.
 func (o *Outbox) Wake() <-chan struct{} { return o.wake }
 
-// Clear drops what waits, because it would be stale on a line that was opened anew. It returns how many were dropped.
+// Clear drops what waits, because it would be stale on a line that was opened anew. It returns how many were
+// dropped.
 func (o *Outbox) Clear() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
