@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/orscore/ors/core/storage/rsw"
@@ -114,6 +115,9 @@ func (e *Enclosure) openLines() (lines []*serialLine, err error) {
 		if err != nil {
 			return lines, fmt.Errorf("serial line of %s: %w", h, err)
 		}
+		if m, err = pollable(m); err != nil {
+			return lines, fmt.Errorf("serial line of %s: %w", h, errors.Join(err, s.Close()))
+		}
 		lines = append(lines, &serialLine{host: h, master: m, slave: s})
 		if _, err := term.MakeRaw(int(s.Fd())); err != nil {
 			return lines, fmt.Errorf("serial line of %s: %w", h, err)
@@ -126,6 +130,18 @@ func (e *Enclosure) openLines() (lines []*serialLine, err error) {
 		}
 	}
 	return lines, nil
+}
+
+// pollable opens the same terminal in a form whose reads end when it is closed; pty.Open leaves it in blocking mode.
+func pollable(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 func closeLines(lines []*serialLine) error {
