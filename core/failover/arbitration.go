@@ -69,7 +69,7 @@ func (x *stepper) arbitrate() {
 		u := &x.s.Units[i]
 		g := x.p.Units[i].Group
 		busy := x.s.Groups[g].Phase == Releasing || x.s.Groups[g].Phase == Claiming
-		if !u.ReKey || !u.Known || u.SwapOp != 0 || busy {
+		if !u.ReKey || !u.settled() || busy {
 			continue
 		}
 		if u.Key.Owner != x.p.Self {
@@ -88,6 +88,14 @@ func (x *stepper) arbitrate() {
 	}
 }
 
+// settled: the unit's key was read after the last swap of it ended, and none is under way.
+func (u *Unit) settled() bool { return u.Known && u.SwapOp == 0 && u.ReadSeq > u.SwapSeq }
+
+// swapEnded lets a unit be read anew, whatever the swap's answer was.
+func (x *stepper) swapEnded(u *Unit) {
+	u.SwapOp, u.SwapSeq, u.ReadOp, u.NextRead = 0, x.s.Op, 0, x.s.Now
+}
+
 // swap asks for one change of a key; its answer is not used, the key is read again.
 func (x *stepper) swap(unit int, next Key) {
 	u := &x.s.Units[unit]
@@ -104,7 +112,7 @@ func (x *stepper) swap(unit int, next Key) {
 func (x *stepper) claim(unit int, tag uint32) {
 	u := &x.s.Units[unit]
 	g := &x.s.Groups[x.p.Units[unit].Group]
-	if u.SwapOp != 0 || !u.Known {
+	if !u.settled() {
 		return
 	}
 	if u.Key.Owner == x.p.Self && (g.Phase == Releasing || g.Phase == Claiming) {

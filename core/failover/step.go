@@ -91,7 +91,7 @@ func (x *stepper) take(e Event) {
 		x.unitRead(e)
 	case Swapped:
 		if u := &x.s.Units[e.Unit]; u.SwapOp == e.Op {
-			u.SwapOp, u.NextRead = 0, x.s.Now
+			x.swapEnded(u)
 		}
 	case DiskAnswered, DiskSilent:
 		if g := &x.s.Groups[e.Group]; g.DiskOp == e.Op {
@@ -305,7 +305,7 @@ func (x *stepper) readUnits() {
 	for i := range x.s.Units {
 		u := &x.s.Units[i]
 		if u.SwapOp != 0 && x.s.Now >= u.SwapAt+x.p.AskAgain {
-			u.SwapOp, u.NextRead = 0, x.s.Now
+			x.swapEnded(u)
 		}
 		if u.ReadOp != 0 && x.s.Now < u.AskedAt+x.p.AskAgain {
 			continue

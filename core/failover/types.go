@@ -311,6 +311,7 @@ type Unit struct {
 	NextRead Tick
 
 	SwapOp   uint64 // outstanding swap; 0: none
+	SwapSeq  uint64 // newest operation id when the last swap ended: only reads asked after it say what became of it
 	SwapAt   Tick
 	ReKey    bool   // an owner's key must be changed once, so that swaps still on their way fail
 	ReKeyed  bool   // ReKeyFrom is set

@@ -17,7 +17,9 @@ func (n *Node) act(a failover.Action) {
 	case failover.Inspect:
 		n.work(a, n.inspect)
 	case failover.Swap:
-		n.stepRecord(a.Group, "claim", a.Op, fmt.Sprintf("%s: %v -> %v", n.unitName(a.Unit), a.Swaps[0].Old, a.Swaps[0].New), nil)
+		if s := a.Swaps[0]; s.Old.Owner != s.New.Owner { // re-keys and renewals are no step of a takeover
+			n.stepRecord(a.Group, "claim", a.Op, fmt.Sprintf("%s: %v -> %v", n.unitName(a.Unit), s.Old, s.New), nil)
+		}
 		n.work(a, n.swap)
 	case failover.Claim, failover.ReKey, failover.Release:
 		n.work(a, n.swapGroup)
@@ -122,15 +124,18 @@ func (n *Node) note(a failover.Action) {
 		n.record(store.Record{Kind: kind, Step: a.Step, Code: a.Code, Text: a.Text})
 		return
 	}
-	g := &n.state.Groups[a.Group]
+	moved := n.live.groupPhase(a.Group, a.Step)
 	n.live.groupWhy(a.Group, a.Text)
 	n.record(store.Record{Kind: "group", Group: n.groupName(a.Group), Step: a.Step, Code: a.Code, Text: a.Text, Op: a.Op,
 		Data: map[string]any{"epoch": a.Epoch}})
+	if !moved {
+		return
+	}
 	switch a.Step {
 	case failover.Attaching.String():
 		n.stepRecord(a.Group, "claimed", a.Op, "The storage is this server's.", nil)
 	case failover.Active.String():
-		n.stepRecord(a.Group, "active", g.Op, "All applications of the group answer.", nil)
+		n.stepRecord(a.Group, "active", a.Op, "All applications of the group answer.", nil)
 	}
 }
 

@@ -40,15 +40,15 @@ func newGroupWorker(n *Node, index int) *groupWorker {
 // give hands the worker its next action and cancels the one under way. The loop calls it, so it never waits: a full queue
 // would mean 64 actions within the deadlines of one, and the action is then asked for again by its own deadline.
 func (w *groupWorker) give(a failover.Action) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancel != nil {
+		w.cancel() // before the new one is in the queue: it must not cancel itself
+	}
 	select {
 	case w.queue <- a:
 	default:
 		w.n.o.Log.Error("an action was dropped: its group's worker is stuck", "group", w.cfg.Name, "action", a.Kind)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cancel != nil {
-		w.cancel()
 	}
 }
 

@@ -28,6 +28,7 @@ type unitView struct {
 }
 
 type groupView struct {
+	phase   string // of the newest note
 	why     string
 	since   time.Time
 	mounted []drive.Mounted
@@ -71,6 +72,15 @@ func (l *live) groupWhy(g int, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.groups[g].why, l.groups[g].since = text, time.Now()
+}
+
+// groupPhase notes the phase of the newest note and reports whether it is another one than before.
+func (l *live) groupPhase(g int, phase string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	moved := l.groups[g].phase != phase
+	l.groups[g].phase = phase
+	return moved
 }
 
 func (l *live) drives(g int, m []drive.Mounted) {
