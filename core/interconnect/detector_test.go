@@ -7,97 +7,103 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const detectorTimeout = 2 * time.Second
+
+// at is a moment so many milliseconds after some start.
+func at(ms int) time.Time {
+	return time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(ms) * time.Millisecond)
+}
+
+var never = LinkView{Name: "lan", Silent: true}
+
+var detectorTests = map[string]struct {
+	do   func(d *Detector)
+	at   int
+	want View
+}{
+	"never heard": {
+		func(*Detector) {}, 5000,
+		View{Links: []LinkView{{Name: "cable", Silent: true}, never}, AllSilent: true},
+	},
+	"one heard": {
+		func(d *Detector) { d.Heard("cable", at(100)) }, 600,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Heard: true, Age: 500 * time.Millisecond}, never},
+			EverHeard: true, Next: at(2100),
+		},
+	},
+	"the instant before the time-out": {
+		func(d *Detector) { d.Heard("cable", at(0)) }, 1999,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Heard: true, Age: 1999 * time.Millisecond}, never},
+			EverHeard: true, Next: at(2000),
+		},
+	},
+	"exactly the time-out": {
+		func(d *Detector) { d.Heard("cable", at(0)) }, 2000,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Silent: true, Age: detectorTimeout}, never},
+			EverHeard: true, AllSilent: true,
+		},
+	},
+	"next is the first of two": {
+		func(d *Detector) { d.Heard("cable", at(500)); d.Heard("lan", at(100)) }, 600,
+		View{
+			Links: []LinkView{
+				{Name: "cable", Ever: true, Heard: true, Age: 100 * time.Millisecond},
+				{Name: "lan", Ever: true, Heard: true, Age: 500 * time.Millisecond},
+			},
+			EverHeard: true, Next: at(2100),
+		},
+	},
+	"one of two silent": {
+		func(d *Detector) { d.Heard("cable", at(2000)); d.Heard("lan", at(0)) }, 3000,
+		View{
+			Links: []LinkView{
+				{Name: "cable", Ever: true, Heard: true, Age: time.Second},
+				{Name: "lan", Ever: true, Silent: true, Age: 3 * time.Second},
+			},
+			EverHeard: true, Next: at(4000),
+		},
+	},
+	"forgetting counts from zero": {
+		func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)) }, 9500,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Age: 500 * time.Millisecond}, never},
+			EverHeard: true, Next: at(11000),
+		},
+	},
+	"silence after forgetting": {
+		func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)) }, 11000,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Silent: true, Age: detectorTimeout}, never},
+			EverHeard: true, AllSilent: true,
+		},
+	},
+	"proof after forgetting": {
+		func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)); d.Heard("cable", at(9001)) }, 9001,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true, Heard: true}, never},
+			EverHeard: true, Next: at(11001),
+		},
+	},
+	"time does not run backwards": {
+		func(d *Detector) { d.Heard("cable", at(1000)); d.Heard("cable", at(0)); d.Forget(at(500)) }, 900,
+		View{
+			Links:     []LinkView{{Name: "cable", Ever: true}, never},
+			EverHeard: true, Next: at(3000),
+		},
+	},
+	"unknown link": {
+		func(d *Detector) { d.Heard("other", at(0)) }, 0,
+		View{Links: []LinkView{{Name: "cable", Silent: true}, never}, AllSilent: true},
+	},
+}
+
 func TestDetector(t *testing.T) {
-	const timeout = 2 * time.Second
-	start := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	never := LinkView{Name: "lan", Silent: true}
-	tests := map[string]struct {
-		do   func(d *Detector)
-		at   int
-		want View
-	}{
-		"never heard": {
-			func(*Detector) {}, 5000,
-			View{Links: []LinkView{{Name: "cable", Silent: true}, never}, AllSilent: true},
-		},
-		"one heard": {
-			func(d *Detector) { d.Heard("cable", at(100)) }, 600,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Heard: true, Age: 500 * time.Millisecond}, never},
-				EverHeard: true, Next: at(2100),
-			},
-		},
-		"the instant before the time-out": {
-			func(d *Detector) { d.Heard("cable", at(0)) }, 1999,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Heard: true, Age: 1999 * time.Millisecond}, never},
-				EverHeard: true, Next: at(2000),
-			},
-		},
-		"exactly the time-out": {
-			func(d *Detector) { d.Heard("cable", at(0)) }, 2000,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Silent: true, Age: timeout}, never},
-				EverHeard: true, AllSilent: true,
-			},
-		},
-		"next is the first of two": {
-			func(d *Detector) { d.Heard("cable", at(500)); d.Heard("lan", at(100)) }, 600,
-			View{
-				Links: []LinkView{
-					{Name: "cable", Ever: true, Heard: true, Age: 100 * time.Millisecond},
-					{Name: "lan", Ever: true, Heard: true, Age: 500 * time.Millisecond},
-				},
-				EverHeard: true, Next: at(2100),
-			},
-		},
-		"one of two silent": {
-			func(d *Detector) { d.Heard("cable", at(2000)); d.Heard("lan", at(0)) }, 3000,
-			View{
-				Links: []LinkView{
-					{Name: "cable", Ever: true, Heard: true, Age: time.Second},
-					{Name: "lan", Ever: true, Silent: true, Age: 3 * time.Second},
-				},
-				EverHeard: true, Next: at(4000),
-			},
-		},
-		"forgetting counts from zero": {
-			func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)) }, 9500,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Age: 500 * time.Millisecond}, never},
-				EverHeard: true, Next: at(11000),
-			},
-		},
-		"silence after forgetting": {
-			func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)) }, 11000,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Silent: true, Age: timeout}, never},
-				EverHeard: true, AllSilent: true,
-			},
-		},
-		"proof after forgetting": {
-			func(d *Detector) { d.Heard("cable", at(0)); d.Forget(at(9000)); d.Heard("cable", at(9001)) }, 9001,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true, Heard: true}, never},
-				EverHeard: true, Next: at(11001),
-			},
-		},
-		"time does not run backwards": {
-			func(d *Detector) { d.Heard("cable", at(1000)); d.Heard("cable", at(0)); d.Forget(at(500)) }, 900,
-			View{
-				Links:     []LinkView{{Name: "cable", Ever: true}, never},
-				EverHeard: true, Next: at(3000),
-			},
-		},
-		"unknown link": {
-			func(d *Detector) { d.Heard("other", at(0)) }, 0,
-			View{Links: []LinkView{{Name: "cable", Silent: true}, never}, AllSilent: true},
-		},
-	}
-	for name, tt := range tests {
+	for name, tt := range detectorTests {
 		t.Run(name, func(t *testing.T) {
-			d := NewDetector([]string{"cable", "lan"}, timeout)
+			d := NewDetector([]string{"cable", "lan"}, detectorTimeout)
 			tt.do(d)
 			if diff := cmp.Diff(tt.want, d.View(at(tt.at))); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
