@@ -56,8 +56,11 @@ func (c *Config) DecodeApplication(app *Application, schema *pluginv1.Block, dri
 		if d.Subject == nil || d.Subject.Filename == "" {
 			d.Subject = app.Range.Ptr() // there is no config block to point at
 		}
-		if strings.Contains(d.Summary, "Invalid index") {
+		switch {
+		case strings.Contains(d.Summary, "Invalid index"):
 			d.Detail += driveNames(drives)
+		case strings.Contains(d.Summary, "Unknown variable"):
+			d.Detail = "Possible here: self, drive[\"LETTER\"], and d1 … dn for the drives of this group." + driveNames(drives)
 		}
 		diags = append(diags, d)
 	}

@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -40,9 +41,29 @@ func (d *decoder) open(body hcl.Body, at hcl.Range, schema *hcl.BodySchema) *sec
 		if one.Subject != nil && one.Subject.Empty() {
 			one.Subject = at.Ptr()
 		}
+		if one.Summary == "Unsupported argument" || one.Summary == "Unsupported block type" {
+			if !strings.Contains(one.Detail, "Did you mean") {
+				one.Detail += possible(schema)
+			}
+		}
 	}
 	d.diags = append(d.diags, stamped(diags, codeValue)...)
 	return &section{d: d, at: at, content: content}
+}
+
+// possible lists what a block may hold.
+func possible(schema *hcl.BodySchema) string {
+	var names []string
+	for _, a := range schema.Attributes {
+		names = append(names, a.Name)
+	}
+	for _, b := range schema.Blocks {
+		names = append(names, b.Type)
+	}
+	if len(names) == 0 {
+		return " This block holds nothing."
+	}
+	return " Possible: " + strings.Join(names, ", ") + "."
 }
 
 // all returns the blocks of one type.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -74,10 +75,23 @@ func stamped(in hcl.Diagnostics, others string) hcl.Diagnostics {
 	for _, d := range in {
 		c := *d
 		c.Summary = codeOf(d.Summary, others) + ": " + strings.TrimSuffix(d.Summary, ".")
+		if m := missingArgument.FindStringSubmatch(d.Detail); m != nil {
+			c.Summary = fmt.Sprintf("%s: %s is missing", codeMissing, m[1])
+			c.Detail = fmt.Sprintf("Add it to this block: %s = …", m[1])
+		}
+		if m := missingLabel.FindStringSubmatch(d.Summary); m != nil {
+			c.Detail += fmt.Sprintf(" Write the %s in quotes before the brace.", m[1])
+		}
 		out = append(out, &c)
 	}
 	return out
 }
+
+// Texts of the HCL library that are said more plainly.
+var (
+	missingArgument = regexp.MustCompile(`^The argument "(.*)" is required, but no definition was found\.$`)
+	missingLabel    = regexp.MustCompile(`^Missing (.*) for .*$`)
+)
 
 func codeOf(summary, others string) string {
 	switch {
@@ -194,11 +208,26 @@ func render(files map[string]*hcl.File, d *hcl.Diagnostic, colour bool) string {
 		}
 	}
 	for _, line := range strings.Split(d.Detail, "\n") {
-		if line != "" {
-			b.WriteString("  " + line + "\n")
+		for line != "" {
+			var head string
+			head, line = wrapped(line, 110)
+			b.WriteString("  " + head + "\n")
 		}
 	}
 	return b.String()
+}
+
+// wrapped breaks a line at the last blank before width.
+func wrapped(line string, width int) (head, rest string) {
+	runes := []rune(line)
+	if len(runes) <= width {
+		return line, ""
+	}
+	at := strings.LastIndex(string(runes[:width]), " ")
+	if at <= 0 {
+		return line, ""
+	}
+	return line[:at], line[at+1:]
 }
 
 // around names the blocks that surround a byte of a file, such as `group "rocky", storage "storage2"`.
@@ -251,6 +280,9 @@ func sourceLine(file *hcl.File, at hcl.Range) (line string, start, width int, ok
 // meant returns ` Did you mean "x"?` for the candidate nearest to name, and nothing when none is near.
 func meant(name string, candidates []string) string {
 	best, distance := "", len([]rune(name))/2+1
+	if distance > 32 {
+		return "" // not a slip of a finger
+	}
 	for _, c := range candidates {
 		if d := edits(strings.ToLower(name), strings.ToLower(c)); d < distance {
 			best, distance = c, d
@@ -262,26 +294,30 @@ func meant(name string, candidates []string) string {
 	return fmt.Sprintf(" Did you mean %q?", best)
 }
 
-// edits is the Levenshtein distance of a and b.
+// edits is how many letters must be added, dropped, changed or swapped with their neighbour to make b of a.
 func edits(a, b string) int {
 	s, t := []rune(a), []rune(b)
-	row := make([]int, len(t)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(s)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(t)+1)
+		rows[i][0] = i
+	}
+	for j := range t {
+		rows[0][j+1] = j + 1
 	}
 	for i := 1; i <= len(s); i++ {
-		diagonal := row[0]
-		row[0] = i
 		for j := 1; j <= len(t); j++ {
-			cost := diagonal
+			change := rows[i-1][j-1]
 			if s[i-1] != t[j-1] {
-				cost++
+				change++
 			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
+			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && s[i-1] == t[j-2] && s[i-2] == t[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(t)]
+	return rows[len(s)][len(t)]
 }
 
 // quoted lists names for a sentence: "a", "b".

@@ -239,7 +239,9 @@ func (d *decoder) applications(s *section, g *Group) {
 		after = append(after, a.where("after"))
 		g.Applications = append(g.Applications, app)
 	}
-	d.checkOrder(g, after)
+	if len(names) == len(g.Applications) { // otherwise it is not clear which one is meant
+		d.checkOrder(g, after)
+	}
 }
 
 // checkOrder proves that the applications of a group can be started one after the other.

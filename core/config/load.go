@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -104,7 +105,9 @@ func (d *decoder) servers(root *section) {
 		d.checkUnique("server", seen, b.Labels[0], b.LabelRanges[0])
 		if i < len(d.c.Servers) {
 			d.c.Servers[i] = Server{Name: b.Labels[0], Range: b.DefRange}
-			d.serverNames = append(d.serverNames, b.Labels[0])
+			if !slices.Contains(d.serverNames, b.Labels[0]) {
+				d.serverNames = append(d.serverNames, b.Labels[0])
+			}
 		}
 	}
 	if len(blocks) != len(d.c.Servers) {
