@@ -108,8 +108,13 @@ func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fre
 		if sock, err = openARP(l.Attrs().Index, l.Attrs().HardwareAddr); err != nil {
 			return err
 		}
-		defer sock.close()
 	}
+	announcing := false
+	defer func() {
+		if sock != nil && !announcing {
+			sock.close()
+		}
+	}()
 	if fresh && sock != nil && a.set.probe > 0 {
 		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.", st.Adapter, a.set.probe, a.set.address.Addr()))
 		mac, err := sock.conflict(ctx, a.set.address.Addr(), a.set.probe)
@@ -139,8 +144,8 @@ func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fre
 		return err
 	}
 	if sock != nil {
-		index, mac := l.Attrs().Index, l.Attrs().HardwareAddr
-		a.in.Background(func(ctx context.Context) { a.announceOn(ctx, index, mac) })
+		announcing = true // it closes the socket
+		a.in.Background(func(ctx context.Context) { a.announceOn(ctx, sock, l.Attrs().Index) })
 	}
 	return nil
 }
@@ -181,13 +186,8 @@ func (a *application) replaceDummy(n *adapters, st *state, progress sdk.Progress
 	return nil
 }
 
-// announceOn repeats the announcement for as long as the address is here.
-func (a *application) announceOn(ctx context.Context, index int, mac net.HardwareAddr) {
-	sock, err := openARP(index, mac)
-	if err != nil {
-		a.in.Log.Warn("the address is not announced again", "error", err)
-		return
-	}
+// announceOn repeats the announcement for as long as the address is here, and closes the socket.
+func (a *application) announceOn(ctx context.Context, sock *arpSocket, index int) {
 	defer sock.close()
 	pauses := make([]time.Duration, 0, a.set.announce)
 	for range a.set.announce - 1 {

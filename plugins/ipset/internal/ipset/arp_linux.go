@@ -28,7 +28,9 @@ func openARP(index int, mac net.HardwareAddr) (*arpSocket, error) {
 	if !littleEndian {
 		proto = etherARP
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(proto))
+	// Without a protocol until it is bound: to rebind a socket that already receives makes the kernel wait for all its readers,
+	// many milliseconds of an outage.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("ARP socket: %w", err)
 	}
@@ -39,6 +41,7 @@ func openARP(index int, mac net.HardwareAddr) (*arpSocket, error) {
 	return &arpSocket{fd: fd, mac: mac}, nil
 }
 
+// close waits for the kernel's readers of the socket, which takes milliseconds: nobody should wait for it.
 func (s *arpSocket) close() { _ = unix.Close(s.fd) }
 
 func (s *arpSocket) send(frame []byte) error {
