@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// users lists the processes that hold something of a volume: working folder, root, program, open and mapped files, or, failing all of
-// these, a mount namespace in which it is mounted. Command lines are not read: reading one can hang on a hung process.
+// users lists the processes that hold something of a volume: working folder, root, program, open and mapped files,
+// or, failing all of these, a mount namespace in which it is mounted. Command lines are not read: reading one can
+// hang on a hung process.
 func users(m Mounted) []Busy {
 	v := known(m)
 	devs := []uint64{unix.Mkdev(v.major, v.minor)}

@@ -107,8 +107,8 @@ func (f *failure) error() error {
 	return e
 }
 
-// init is the helper's main: it must not depend on whether a program's main knows of helpers, or such a program would start
-// itself again as what it is.
+// init is the helper's main: it must not depend on whether a program's main knows of helpers, or such a program would
+// start itself again as what it is.
 func init() {
 	if os.Getenv(HelperEnv) == "" {
 		return

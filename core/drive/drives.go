@@ -18,8 +18,8 @@ const defaultTimeout = 30 * time.Second
 // directoryFilesystem is the Spec.Filesystem of a volume that is a folder already.
 const directoryFilesystem = "directory"
 
-// Drives are the drives of this server. Its methods may be called from several goroutines; two calls for one drive at the same
-// time are the caller's mistake.
+// Drives are the drives of this server. Its methods may be called from several goroutines; two calls for one drive at
+// the same time are the caller's mistake.
 type Drives struct {
 	root    string
 	log     hclog.Logger
@@ -30,7 +30,8 @@ type Drives struct {
 	platform
 }
 
-// New returns the drives whose letters are folders below root; on Windows letters are the system's, and root is not used. Close it.
+// New returns the drives whose letters are folders below root; on Windows letters are the system's, and root is not
+// used. Close it.
 func New(root string, log hclog.Logger) *Drives {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -40,8 +41,8 @@ func New(root string, log hclog.Logger) *Drives {
 	return d
 }
 
-// Reserve names the letters that configured drives have on this server: none of them is given to another drive as the next free
-// one, even while it is not in use.
+// Reserve names the letters that configured drives have on this server: none of them is given to another drive as the
+// next free one, even while it is not in use.
 func (d *Drives) Reserve(letters ...string) error {
 	for _, s := range letters {
 		l, err := letter(s)
@@ -57,7 +58,8 @@ func (d *Drives) Reserve(letters ...string) error {
 	return nil
 }
 
-// LetterPath returns the folder of a letter such as "E:", whether it is assigned or not. On Linux it is below the drive root.
+// LetterPath returns the folder of a letter such as "E:", whether it is assigned or not. On Linux it is below the
+// drive root.
 func (d *Drives) LetterPath(l string) string { return letterPath(d.root, l) }
 
 // normal checks a Spec and fills in its defaults.
@@ -125,6 +127,7 @@ func wanted(s Spec, m Map, err error) (string, *Error) {
 
 // moved is the problem of a drive that did not get the letter it should have.
 func moved(want, got string) *Error {
-	return &Error{Code: CodeMoved, Text: fmt.Sprintf("letter %s is in use on this server, so the drive is %s here", want, got),
+	return &Error{Code: CodeMoved, Text: fmt.Sprintf("letter %s is in use on this server, so the drive is %s here", want,
+		got),
 		Next: "applications see it as d1 … dn; free the letter and switch again to get it back"}
 }

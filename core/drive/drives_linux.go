@@ -10,10 +10,11 @@ import (
 // letterPath: a colon has a meaning in too many lists of paths, so the folder of "E:" is "E".
 func letterPath(root, l string) string { return filepath.Join(root, l[:1]) }
 
-// Mount gives a volume its letter. A drive that is mounted already is found again (Reused). Otherwise the steps are: find the device, drop
-// what is cached of it (another server wrote to it), check it (Spec.Fsck), mount it where nobody sees it, read its map file, choose
-// the letter, move the mount to the letter's folder; on the primary also write the map file. What goes wrong after the
-// volume is mounted is in Mounted.Problems. Errors: *Error, *BusyError when the volume is held by processes of an earlier mount.
+// Mount gives a volume its letter. A drive that is mounted already is found again (Reused). Otherwise the steps are:
+// find the device, drop what is cached of it (another server wrote to it), check it (Spec.Fsck), mount it where
+// nobody sees it, read its map file, choose the letter, move the mount to the letter's folder; on the primary also
+// write the map file. What goes wrong after the volume is mounted is in Mounted.Problems. Errors: *Error, *BusyError
+// when the volume is held by processes of an earlier mount.
 func (d *Drives) Mount(ctx context.Context, spec Spec) (Mounted, error) {
 	s, err := spec.normal()
 	if err != nil {
@@ -110,9 +111,9 @@ func (d *Drives) Find(ctx context.Context, spec Spec) (Mounted, bool, error) {
 	return rep.Mounted, rep.Found, err
 }
 
-// Unmount writes everything to the volume and takes it from its letter. It returns nil only when no mount of the device is left
-// on this server, in this or another mount namespace; so it may be called again, and when the drive is not mounted.
-// Errors: *BusyError with who uses the volume, *Error.
+// Unmount writes everything to the volume and takes it from its letter. It returns nil only when no mount of the
+// device is left on this server, in this or another mount namespace; so it may be called again, and when the drive is
+// not mounted. Errors: *BusyError with who uses the volume, *Error.
 func (d *Drives) Unmount(ctx context.Context, m Mounted) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -127,8 +128,9 @@ func (d *Drives) Unmount(ctx context.Context, m Mounted) error {
 	return busy
 }
 
-// ForceUnmount takes a drive away whose storage was taken away: it shuts the filesystem down without writing, so that nothing of
-// what is cached reaches the device later, and detaches it from its letter, whoever uses it. It may be called again.
+// ForceUnmount takes a drive away whose storage was taken away: it shuts the filesystem down without writing, so that
+// nothing of what is cached reaches the device later, and detaches it from its letter, whoever uses it. It may be
+// called again.
 func (d *Drives) ForceUnmount(ctx context.Context, m Mounted) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -142,8 +144,8 @@ func (d *Drives) ForceUnmount(ctx context.Context, m Mounted) error {
 	return err
 }
 
-// Alive reads a block of the drive's device past all caches and looks whether its filesystem still works: nil means that the
-// storage answers this server. For a folder it looks whether it is there.
+// Alive reads a block of the drive's device past all caches and looks whether its filesystem still works: nil means
+// that the storage answers this server. For a folder it looks whether it is there.
 func (d *Drives) Alive(ctx context.Context, m Mounted) error {
 	_, err := d.ask(ctx, request{Op: opAlive, Mounted: m})
 	return err

@@ -223,7 +223,8 @@ func TestMountOnSurvivor(t *testing.T) {
 				t.Fatal(err)
 			}
 			m = mustMount(t, d, s)
-			if m.Letter != c.want || m.Path != d.LetterPath(c.want) || !cmp.Equal(codes(m.Problems), c.problems, cmpopts.EquateEmpty()) {
+			if m.Letter != c.want || m.Path != d.LetterPath(c.want) || !cmp.Equal(codes(m.Problems), c.problems,
+				cmpopts.EquateEmpty()) {
 				t.Errorf("got %+v, want %s with problems %v", m, c.want, c.problems)
 			}
 			mustUnmount(t, d, m)
@@ -234,7 +235,8 @@ func TestMountOnSurvivor(t *testing.T) {
 func TestMapFileThatCannotBeWritten(t *testing.T) {
 	dev := volumeOf(t)
 	d := newDrives(t)
-	m := mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4", Options: []string{"ro", "noatime"}, OnPrimary: true})
+	m := mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4", Options: []string{"ro", "noatime"},
+		OnPrimary: true})
 	if !cmp.Equal(codes(m.Problems), []string{CodeMapWrite}) || !errors.Is(m.Problems[0], unix.EROFS) {
 		t.Errorf("problems %v", m.Problems)
 	}
@@ -310,7 +312,8 @@ func TestMountRefuses(t *testing.T) {
 			}
 		})
 	}
-	mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4", Fsck: "always", Options: []string{"nodev", "nosuid", "commit=30"}})
+	mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4", Fsck: "always", Options: []string{"nodev",
+		"nosuid", "commit=30"}})
 }
 
 func TestFsckOfFilesystemWithoutJournal(t *testing.T) {
@@ -435,6 +438,26 @@ func TestUnmountFindsMountsElsewhere(t *testing.T) {
 	})
 }
 
+// A mount over the letter's folder is somebody else's: it stays, and so does the drive below it.
+func TestMountOverALetter(t *testing.T) {
+	dev := volumeOf(t)
+	d := newDrives(t)
+	m := mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4"})
+	if err := unix.Mount("over", m.Path, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unmount(testContext(t), m); code(err) != CodeInUse {
+		t.Errorf("Unmount: %v", err)
+	}
+	if err := d.ForceUnmount(testContext(t), m); code(err) != CodeInUse {
+		t.Errorf("ForceUnmount: %v", err)
+	}
+	if err := unix.Unmount(m.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	mustUnmount(t, d, m)
+}
+
 func TestForceUnmount(t *testing.T) {
 	dev := volumeOf(t)
 	d := newDrives(t)
@@ -460,7 +483,8 @@ func TestForceUnmount(t *testing.T) {
 		t.Error("a process that still holds a file could write")
 	}
 	var busy *BusyError
-	if _, err := d.Mount(testContext(t), s); !errors.As(err, &busy) || len(busy.Who) != 1 || busy.Who[0].PID != os.Getpid() {
+	if _, err := d.Mount(testContext(t), s); !errors.As(err, &busy) || len(busy.Who) != 1 ||
+		busy.Who[0].PID != os.Getpid() {
 		t.Errorf("mounting again while the dead filesystem is held: %v", err)
 	}
 	if err := f.Close(); err != nil {
@@ -549,7 +573,8 @@ func TestFolders(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if ls, err := d.Letters(testContext(t)); err != nil || len(ls) != 1 || ls[0].Letter != "E:" || ls[0].Volume != third.Volume {
+	if ls, err := d.Letters(testContext(t)); err != nil || len(ls) != 1 || ls[0].Letter != "E:" ||
+		ls[0].Volume != third.Volume {
 		// m's letter is third's by now: unmounting m must not take it away
 		t.Errorf("%+v %v", ls, err)
 	}
@@ -560,7 +585,8 @@ func TestCallsAreBounded(t *testing.T) {
 	d := newDrives(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := d.Mount(ctx, Spec{Letter: "E:", Volume: t.TempDir(), Filesystem: "directory"}); !errors.Is(err, context.Canceled) {
+	if _, err := d.Mount(ctx, Spec{Letter: "E:", Volume: t.TempDir(), Filesystem: "directory"}); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	h, err := d.take(testContext(t))
@@ -623,7 +649,8 @@ func TestUnmountTouchesNothingElse(t *testing.T) {
 }
 
 func TestUdevName(t *testing.T) {
-	for in, want := range map[string]string{"rocky_e": "rocky_e", "a b/c": `a\x20b\x2fc`, "é": "é", "\xff": `\xff`, `a\b`: `a\x5cb`} {
+	for in, want := range map[string]string{"rocky_e": "rocky_e", "a b/c": `a\x20b\x2fc`, "é": "é", "\xff": `\xff`,
+		`a\b`: `a\x5cb`} {
 		if got := udevName(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}

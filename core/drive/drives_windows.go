@@ -66,12 +66,13 @@ func within[T any](ctx context.Context, d *Drives, what, volume string, f func()
 		return r.v, r.err
 	case <-ctx.Done():
 		var zero T
-		return zero, &Error{Code: CodeTimeout, Text: fmt.Sprintf("%s of %s was not done in time", what, volume), Err: ctx.Err()}
+		return zero, &Error{Code: CodeTimeout, Text: fmt.Sprintf("%s of %s was not done in time", what, volume),
+			Err: ctx.Err()}
 	}
 }
 
-// Mount gives a volume (\\?\Volume{GUID}\) its letter. A volume that has a letter already is found again (Reused). On the primary it also writes
-// the map file. What goes wrong after the volume has its letter is in Mounted.Problems.
+// Mount gives a volume (\\?\Volume{GUID}\) its letter. A volume that has a letter already is found again (Reused). On
+// the primary it also writes the map file. What goes wrong after the volume has its letter is in Mounted.Problems.
 func (d *Drives) Mount(ctx context.Context, spec Spec) (Mounted, error) {
 	s, err := spec.normal()
 	if err != nil {
@@ -121,7 +122,8 @@ func (d *Drives) mount(s Spec) (Mounted, error) {
 		}
 		m.Letter, m.Path, m.Volume = l, letterPath("", l), v
 		if err := windows.SetVolumeMountPoint(utf16(m.Path), utf16(v)); err != nil {
-			return Mounted{}, &Error{Code: CodeMount, Text: fmt.Sprintf("giving %s the letter %s", v, l), Next: "mountvol", Err: err}
+			return Mounted{}, &Error{Code: CodeMount, Text: fmt.Sprintf("giving %s the letter %s", v, l), Next: "mountvol",
+				Err: err}
 		}
 		if l != want {
 			m.Problems = append(m.Problems, moved(want, l))
@@ -153,14 +155,16 @@ func (d *Drives) Find(ctx context.Context, spec Spec) (Mounted, bool, error) {
 	return m, m.Letter != "", err
 }
 
-// Unmount writes everything to the volume, locks and dismounts it, takes its letter, and takes it offline so that nothing mounts it again
-// by itself. Errors: *BusyError when somebody uses the volume (Windows does not say who without a tool), *Error.
+// Unmount writes everything to the volume, locks and dismounts it, takes its letter, and takes it offline so that
+// nothing mounts it again by itself. Errors: *BusyError when somebody uses the volume (Windows does not say who
+// without a tool), *Error.
 func (d *Drives) Unmount(ctx context.Context, m Mounted) error {
 	_, err := within(ctx, d, "unmounting", m.Volume, func() (struct{}, error) { return struct{}{}, take(m, true) })
 	return err
 }
 
-// ForceUnmount dismounts a volume whose storage was taken away, whoever uses it: open handles become invalid. It may be called again.
+// ForceUnmount dismounts a volume whose storage was taken away, whoever uses it: open handles become invalid. It may
+// be called again.
 func (d *Drives) ForceUnmount(ctx context.Context, m Mounted) error {
 	_, err := within(ctx, d, "detaching", m.Volume, func() (struct{}, error) { return struct{}{}, take(m, false) })
 	return err
@@ -168,7 +172,10 @@ func (d *Drives) ForceUnmount(ctx context.Context, m Mounted) error {
 
 // Alive reads a block of the volume past all caches: nil means that the storage answers this server.
 func (d *Drives) Alive(ctx context.Context, m Mounted) error {
-	_, err := within(ctx, d, "reading a block", m.Volume, func() (struct{}, error) { return struct{}{}, readBlock(m.Volume) })
+	_, err := within(ctx, d, "reading a block", m.Volume, func() (struct{}, error) {
+		return struct{}{},
+			readBlock(m.Volume)
+	})
 	return err
 }
 
@@ -186,7 +193,8 @@ func (d *Drives) WriteMap(m Mounted, spec Spec) error {
 	return err
 }
 
-// Letters lists the letters in use on this server, in order, whoever assigned them. Volume is empty for what is no volume.
+// Letters lists the letters in use on this server, in order, whoever assigned them. Volume is empty for what is no
+// volume.
 func (d *Drives) Letters(ctx context.Context) ([]Mounted, error) {
 	return within(ctx, d, "listing letters", "this server", func() ([]Mounted, error) {
 		taken, err := takenLetters()
@@ -213,7 +221,8 @@ func volumeName(s string) (string, error) {
 	if l, err := letter(strings.TrimSuffix(s, `\`)); err == nil {
 		return guidName(l + `\`)
 	}
-	return "", &Error{Code: CodeVolume, Text: fmt.Sprintf("volume %q is not of the form %s", s, `\\?\Volume{GUID}\`), Next: "mountvol"}
+	return "", &Error{Code: CodeVolume, Text: fmt.Sprintf("volume %q is not of the form %s", s, `\\?\Volume{GUID}\`),
+		Next: "mountvol"}
 }
 
 func guidName(root string) (string, error) {
@@ -229,7 +238,8 @@ func lettered(v string) (Mounted, bool, error) {
 	b := make([]uint16, windowsPath)
 	var n uint32
 	if err := windows.GetVolumePathNamesForVolumeName(utf16(v), &b[0], uint32(len(b)), &n); err != nil {
-		return Mounted{}, false, &Error{Code: CodeVolume, Text: "volume " + v, Next: "is the unit connected to this server? mountvol", Err: err}
+		return Mounted{}, false, &Error{Code: CodeVolume, Text: "volume " + v,
+			Next: "is the unit connected to this server? mountvol", Err: err}
 	}
 	for _, p := range strings.Split(windows.UTF16ToString(replaceNuls(b[:min(int(n), len(b))])), "\n") {
 		if l, err := letter(strings.TrimSuffix(p, `\`)); err == nil {
@@ -265,7 +275,8 @@ func takenLetters() ([]string, error) {
 
 // openVolume opens the device of a volume; its name is without the last backslash then.
 func openVolume(v string, access, flags uint32) (windows.Handle, error) {
-	return windows.CreateFile(utf16(strings.TrimSuffix(v, `\`)), access, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, nil,
+	return windows.CreateFile(utf16(strings.TrimSuffix(v, `\`)), access,
+		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, nil,
 		windows.OPEN_EXISTING, flags, 0)
 }
 
@@ -312,7 +323,8 @@ func take(m Mounted, gently bool) error {
 		err = errors.Join(err, windows.DeleteVolumeMountPoint(utf16(m.Path)))
 	}
 	if err != nil {
-		return &Error{Code: CodeUnmount, Text: fmt.Sprintf("taking %s from %s", m.Volume, m.Letter), Next: "mountvol", Err: err}
+		return &Error{Code: CodeUnmount, Text: fmt.Sprintf("taking %s from %s", m.Volume, m.Letter), Next: "mountvol",
+			Err: err}
 	}
 	return nil
 }
@@ -322,7 +334,8 @@ func readBlock(v string) error {
 	h, err := openVolume(v, windows.GENERIC_READ, windows.FILE_FLAG_NO_BUFFERING)
 	if err == nil {
 		page := make([]byte, 2*size)
-		off := size - int(uintptr(unsafe.Pointer(&page[0]))%size) // reads past the cache want whole sectors at whole addresses
+		// reads past the cache want whole sectors at whole addresses
+		off := size - int(uintptr(unsafe.Pointer(&page[0]))%size)
 		var n uint32
 		err = errors.Join(windows.ReadFile(h, page[off:off+size], &n, nil), windows.CloseHandle(h))
 		if err == nil && n != size {
@@ -330,7 +343,8 @@ func readBlock(v string) error {
 		}
 	}
 	if err != nil {
-		return &Error{Code: CodeIO, Text: "reading " + v + " past the caches", Next: "is the unit connected to this server?", Err: err}
+		return &Error{Code: CodeIO, Text: "reading " + v + " past the caches",
+			Next: "is the unit connected to this server?", Err: err}
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unit is a file in a FUSE filesystem over an image: a storage unit whose port can be cut (I/O fails) and that can hang.
+// unit is a file in a FUSE filesystem over an image: a storage unit whose port can be cut (I/O fails) and that can
+// hang.
 type unit struct {
 	fs.Inode
 	image *os.File
@@ -102,7 +103,8 @@ func faulty(t *testing.T) (*unit, string) {
 	}
 	u := &unit{image: image}
 	dir := t.TempDir()
-	server, err := fs.Mount(dir, &unitRoot{u: u}, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "orsunit"}})
+	server, err := fs.Mount(dir, &unitRoot{u: u}, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true,
+		FsName: "orsunit"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,8 +120,8 @@ func faulty(t *testing.T) (*unit, string) {
 	return u, attach(t, filepath.Join(dir, "unit"))
 }
 
-// The storage is taken away under a mounted drive, and given back later: what was durably written is there, and nothing of what was
-// only cached.
+// The storage is taken away under a mounted drive, and given back later: what was durably written is there, and
+// nothing of what was only cached.
 func TestStorageTakenAway(t *testing.T) {
 	u, dev := faulty(t)
 	d := newDrives(t)

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// HelperEnv is the environment variable that makes a start of this program the helper process of another: it does what its
-// standard input asks for and nothing else.
+// HelperEnv is the environment variable that makes a start of this program the helper process of another: it does
+// what its standard input asks for and nothing else.
 const HelperEnv = "ORS_DRIVE_HELPER"
 
 const (
@@ -168,8 +168,8 @@ func (h *helper) broken() bool { return h.in.SetWriteDeadline(time.Time{}) != ni
 
 func (h *helper) closeFiles() { _, _ = h.in.Close(), h.out.Close() } // nothing is buffered, and twice is harmless
 
-// call does one request. When ctx ends first, the helper is killed and never used again; if the kernel holds it, it is left to its
-// waiter, which reaps it whenever it comes free.
+// call does one request. When ctx ends first, the helper is killed and never used again; if the kernel holds it, it
+// is left to its waiter, which reaps it whenever it comes free.
 func (h *helper) call(ctx context.Context, r request) (reply, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -196,7 +196,8 @@ func (h *helper) call(ctx context.Context, r request) (reply, error) {
 			Next: "the device may hang: look for processes in state D and at dmesg", Err: ctx.Err()}
 	case err != nil:
 		h.closeFiles()
-		return reply{}, &Error{Code: CodeHelper, Text: fmt.Sprintf("%s of %s: the helper process failed: %s", r.Op, r.subject(), h.stderr),
+		return reply{}, &Error{Code: CodeHelper, Text: fmt.Sprintf("%s of %s: the helper process failed: %s", r.Op,
+			r.subject(), h.stderr),
 			Err: err}
 	case rep.Failed != nil:
 		return rep, rep.Failed.error()

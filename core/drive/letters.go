@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// letter returns the canonical form ("E:") of a drive letter written as "E:", "e:" or "e". A: and B: are never drives, as ever.
+// letter returns the canonical form ("E:") of a drive letter written as "E:", "e:" or "e". A: and B: are never
+// drives, as ever.
 func letter(s string) (string, error) {
 	b := []byte(s)
 	if len(b) == 2 && b[1] == ':' {
@@ -22,8 +23,8 @@ func letter(s string) (string, error) {
 	return "", fmt.Errorf("drive letter %q is not one of C: to Z:", s)
 }
 
-// freeLetter returns want if it is not taken; else the next letter behind it that is neither taken nor reserved, going round
-// from Z: to C:. False: there is none.
+// freeLetter returns want if it is not taken; else the next letter behind it that is neither taken nor reserved,
+// going round from Z: to C:. False: there is none.
 func freeLetter(want string, taken, reserved []string) (string, bool) {
 	if !slices.Contains(taken, want) {
 		return want, true

@@ -14,9 +14,9 @@ import (
 
 // Map is what a map file says: which letter its volume has on its primary server.
 //
-// The file is text, one `name=value` a line, names in any case, lines ended by LF or CRLF, `#` or `;` before a comment. Blanks
-// around names and values are not part of them. Names that are not known are for later versions and are skipped. letter is required,
-// and of a name that comes twice the last counts:
+// The file is text, one `name=value` a line, names in any case, lines ended by LF or CRLF, `#` or `;` before a
+// comment. Blanks around names and values are not part of them. Names that are not known are for later versions and
+// are skipped. letter is required, and of a name that comes twice the last counts:
 //
 //	# Drive letter of this volume. Written by ORS; see "orscore map".
 //	letter=E:
@@ -84,8 +84,8 @@ func (m Map) Text() []byte {
 	return []byte(b.String())
 }
 
-// ReadMap reads the map file in the root of a volume. Errors: fs.ErrNotExist when there is none; an *Error when it is damaged
-// or cannot be read. It reads the volume itself and may hang with it.
+// ReadMap reads the map file in the root of a volume. Errors: fs.ErrNotExist when there is none; an *Error when it is
+// damaged or cannot be read. It reads the volume itself and may hang with it.
 func ReadMap(folder string) (Map, error) {
 	name := filepath.Join(folder, MapFileName)
 	f, err := os.Open(name)
@@ -109,12 +109,13 @@ func mapReadError(name string, err error) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return &Error{Code: CodeMapRead, Text: fmt.Sprintf("map file %s is damaged or unreadable; the configured letter counts", name),
+	return &Error{Code: CodeMapRead,
+		Text: fmt.Sprintf("map file %s is damaged or unreadable; the configured letter counts", name),
 		Next: "orscore map on the primary server writes it anew", Err: err}
 }
 
-// writeMap makes the map file in folder say m. It writes nothing when it says so already, and else replaces it as a whole,
-// durably.
+// writeMap makes the map file in folder say m. It writes nothing when it says so already, and else replaces it as a
+// whole, durably.
 func writeMap(folder string, m Map) error {
 	name := filepath.Join(folder, MapFileName)
 	text := m.Text()
@@ -122,7 +123,8 @@ func writeMap(folder string, m Map) error {
 		return nil
 	}
 	if err := replaceFile(name, text); err != nil {
-		return &Error{Code: CodeMapWrite, Text: fmt.Sprintf("map file %s cannot be written; the partner will use the configured letter", name),
+		return &Error{Code: CodeMapWrite,
+			Text: fmt.Sprintf("map file %s cannot be written; the partner will use the configured letter", name),
 			Next: "look at the volume's free space and whether it is read-only", Err: err}
 	}
 	return nil

@@ -18,7 +18,8 @@ func TestParseMap(t *testing.T) {
 	}{
 		{"own text", string(Map{"E:", "rocky", "LABEL=rocky_e"}.Text()), Map{"E:", "rocky", "LABEL=rocky_e"}, ""},
 		{"letter alone", "letter=i", Map{Letter: "I:"}, ""},
-		{"written on Windows", "\uFEFF; map\r\nLETTER = e:\r\n Server=Rocky \r\nvolume=\\\\?\\Volume{1}\\\r\n", Map{"E:", "Rocky", `\\?\Volume{1}\`}, ""},
+		{"written on Windows", "\uFEFF; map\r\nLETTER = e:\r\n Server=Rocky \r\nvolume=\\\\?\\Volume{1}\\\r\n", Map{"E:",
+			"Rocky", `\\?\Volume{1}\`}, ""},
 		{"value with =", "letter=E:\nvolume=UUID=1-2", Map{Letter: "E:", Volume: "UUID=1-2"}, ""},
 		{"unknown names", "serial=5\nletter=E:\n", Map{Letter: "E:"}, ""},
 		{"the last counts", "letter=E:\nletter=F:\n", Map{Letter: "F:"}, ""},
@@ -41,7 +42,8 @@ func TestParseMap(t *testing.T) {
 }
 
 func FuzzParseMap(f *testing.F) {
-	for _, s := range []string{"", "letter=E:", "LETTER = e \r\nserver=rocky\n", "letter=\x00", "\uFEFFletter=z:", "=\n", "volume=a=b\nletter=C:"} {
+	for _, s := range []string{"", "letter=E:", "LETTER = e \r\nserver=rocky\n", "letter=\x00", "\uFEFFletter=z:", "=\n",
+		"volume=a=b\nletter=C:"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -92,14 +92,16 @@ func problemOnly(err error) (*Error, error) {
 	return nil, err
 }
 
-// notElsewhere refuses a device that is mounted, or otherwise held, outside the drive root: it could not be released later.
+// notElsewhere refuses a device that is mounted, or otherwise held, outside the drive root: it could not be released
+// later.
 func notElsewhere(v volume) error {
 	mounts, err := mountsOf(v)
 	if err != nil {
 		return err
 	}
 	if len(mounts) > 0 {
-		return &Error{Code: CodeInUse, Text: fmt.Sprintf("volume %s is mounted at %s, outside the drive root", v.path, mounts[0].Mountpoint),
+		return &Error{Code: CodeInUse, Text: fmt.Sprintf("volume %s is mounted at %s, outside the drive root", v.path,
+			mounts[0].Mountpoint),
 			Next: "umount " + mounts[0].Mountpoint}
 	}
 	busy, err := held(v)
@@ -110,13 +112,15 @@ func notElsewhere(v volume) error {
 		if who := users(Mounted{Volume: v.path}); len(who) > 0 {
 			return &BusyError{Volume: v.path, Path: "a mount that is no longer here", Who: who}
 		}
-		return &Error{Code: CodeInUse, Text: "volume " + v.path + " is held by the kernel: a mount in another namespace, or a layer such as dm or md",
+		return &Error{Code: CodeInUse, Text: "volume " + v.path +
+			" is held by the kernel: a mount in another namespace, or a layer such as dm or md",
 			Next: "lsblk " + v.path + "; grep -l " + v.path + " /proc/*/mounts"}
 	}
 	return nil
 }
 
-// mountDetached mounts a volume without a place in the tree of folders (fsopen(2), Linux 5.2) and returns the mount's descriptor.
+// mountDetached mounts a volume without a place in the tree of folders (fsopen(2), Linux 5.2) and returns the mount's
+// descriptor.
 func mountDetached(v volume, s Spec) (int, error) {
 	refuse := func(step string, ctx int, err error) (int, error) {
 		e := &Error{Code: CodeMount, Text: fmt.Sprintf("mounting %s as %s: %s", v.path, s.Filesystem, step), Err: err,
@@ -162,11 +166,17 @@ func mountDetached(v volume, s Spec) (int, error) {
 	return fd, nil
 }
 
-// mountAttrs are the options that belong to a mount and not to its filesystem, and those that mean nothing to the kernel.
+// mountAttrs are the options that belong to a mount and not to its filesystem, and those that mean nothing to the
+// kernel.
 var mountAttrs = map[string]int{
-	"ro": unix.MOUNT_ATTR_RDONLY, "nosuid": unix.MOUNT_ATTR_NOSUID, "nodev": unix.MOUNT_ATTR_NODEV, "noexec": unix.MOUNT_ATTR_NOEXEC,
-	"noatime": unix.MOUNT_ATTR_NOATIME, "nodiratime": unix.MOUNT_ATTR_NODIRATIME, "strictatime": unix.MOUNT_ATTR_STRICTATIME,
-	"relatime": 0, "defaults": 0, "rw": 0, "suid": 0, "dev": 0, "exec": 0, "noauto": 0, "nofail": 0, "_netdev": 0,
+	"ro":          unix.MOUNT_ATTR_RDONLY,
+	"nosuid":      unix.MOUNT_ATTR_NOSUID,
+	"nodev":       unix.MOUNT_ATTR_NODEV,
+	"noexec":      unix.MOUNT_ATTR_NOEXEC,
+	"noatime":     unix.MOUNT_ATTR_NOATIME,
+	"nodiratime":  unix.MOUNT_ATTR_NODIRATIME,
+	"strictatime": unix.MOUNT_ATTR_STRICTATIME,
+	"relatime":    0, "defaults": 0, "rw": 0, "suid": 0, "dev": 0, "exec": 0, "noauto": 0, "nofail": 0, "_netdev": 0,
 }
 
 // contextLog reads what a filesystem says of a failed mount.
@@ -195,7 +205,8 @@ func mapAt(mount int, v volume) (Map, error) {
 	return m, errors.Join(mapReadError(name, err), f.Close())
 }
 
-// place chooses a letter and moves the staged mount to its folder, or links the letter to the folder that is the volume.
+// place chooses a letter and moves the staged mount to its folder, or links the letter to the folder that is the
+// volume.
 func (w *worker) place(r request) (reply, error) {
 	var rep reply
 	all, err := assigned(r.Root)
@@ -335,19 +346,22 @@ func mountsOf(v volume) ([]*mountinfo.Info, error) {
 	return ms, nil
 }
 
-// mountAt returns the topmost mount of v at path; nil when there is none.
+// mountAt returns the mount of v at path; nil when there is none. Another mount over it is an error: whoever unmounts path
+// would unmount that one.
 func mountAt(v volume, path string) (*mountinfo.Info, error) {
-	ms, err := mountsOf(v)
+	ms, err := mountinfo.GetMounts(func(mi *mountinfo.Info) (skip, stop bool) { return mi.Mountpoint != path, false })
 	if err != nil {
-		return nil, err
+		return nil, &Error{Code: CodeHelper, Text: "reading the mount table", Err: err}
 	}
-	var top *mountinfo.Info
-	for _, mi := range ms {
-		if mi.Mountpoint == path {
-			top = mi
-		}
+	i := slices.IndexFunc(ms, v.is)
+	if i < 0 {
+		return nil, nil
 	}
-	return top, nil
+	if top := ms[len(ms)-1]; !v.is(top) {
+		return nil, &Error{Code: CodeInUse, Text: fmt.Sprintf("%s is mounted over %s at %s", top.Source, v.path, path),
+			Next: "umount " + path}
+	}
+	return ms[len(ms)-1], nil
 }
 
 // known returns the volume of a Mounted, of which nothing may be left but its name.
@@ -375,8 +389,9 @@ func alive(m Mounted) error {
 	}
 	v := known(m)
 	if _, err := readBlock(v.path); err != nil {
-		return &Error{Code: CodeIO, Text: "reading " + v.path + " past the caches", Next: "is the unit connected to this server? dmesg | tail",
-			Err: err}
+		return &Error{Code: CodeIO, Text: "reading " + v.path + " past the caches",
+			Next: "is the unit connected to this server? dmesg | tail",
+			Err:  err}
 	}
 	mi, err := mountAt(v, m.Path)
 	if err != nil {
@@ -385,7 +400,8 @@ func alive(m Mounted) error {
 	if mi == nil {
 		return &Error{Code: CodeDead, Text: fmt.Sprintf("%s is not mounted at %s", m.Volume, m.Path)}
 	}
-	// A mount of our own that was asked to be read-only is so by its own options, too; a filesystem that gave up is so only by its own.
+	// A mount of our own that was asked to be read-only is so by its own options, too; a filesystem that gave up is so
+	// only by its own.
 	super, own := strings.Split(mi.VFSOptions, ","), strings.Split(mi.Options, ",")
 	for _, o := range []string{"shutdown", "emergency_ro"} {
 		if slices.Contains(super, o) {

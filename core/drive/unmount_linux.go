@@ -17,14 +17,16 @@ import (
 func ours(root string, m Mounted) error {
 	l, err := letter(m.Letter)
 	if err == nil && m.Volume != "" {
-		if real, rerr := filepath.EvalSymlinks(root); rerr == nil && m.Path == letterPath(real, l) || m.Path == letterPath(root, l) {
+		if real, rerr := filepath.EvalSymlinks(root); rerr == nil && m.Path == letterPath(real, l) ||
+			m.Path == letterPath(root, l) {
 			return nil
 		}
 	}
 	return &Error{Code: CodeSpec, Text: fmt.Sprintf("%q at %q is no drive below %s", m.Letter, m.Path, root), Err: err}
 }
 
-// unmount writes everything out, takes all mounts of the volume at the letter away, and proves that none is left anywhere.
+// unmount writes everything out, takes all mounts of the volume at the letter away, and proves that none is left
+// anywhere.
 func unmount(root string, m Mounted) error {
 	if err := ours(root, m); err != nil {
 		return err
@@ -49,7 +51,8 @@ func unmount(root string, m Mounted) error {
 			return &BusyError{Volume: m.Volume, Path: m.Path}
 		}
 		if err != nil {
-			return &Error{Code: CodeUnmount, Text: fmt.Sprintf("unmounting %s from %s", m.Volume, m.Path), Next: "dmesg | tail", Err: err}
+			return &Error{Code: CodeUnmount, Text: fmt.Sprintf("unmounting %s from %s", m.Volume, m.Path),
+				Next: "dmesg | tail", Err: err}
 		}
 	}
 	if err := released(v, m); err != nil {
@@ -65,12 +68,14 @@ func syncVolume(m Mounted) error {
 		err = errors.Join(unix.Syncfs(fd), unix.Close(fd))
 	}
 	if err != nil {
-		return &Error{Code: CodeIO, Text: fmt.Sprintf("%s at %s cannot be written out", m.Volume, m.Path), Next: "dmesg | tail", Err: err}
+		return &Error{Code: CodeIO, Text: fmt.Sprintf("%s at %s cannot be written out", m.Volume, m.Path),
+			Next: "dmesg | tail", Err: err}
 	}
 	return nil
 }
 
-// released waits until the kernel has let go of the device. A mount in another namespace, or at another place, keeps it.
+// released waits until the kernel has let go of the device. A mount in another namespace, or at another place, keeps
+// it.
 func released(v volume, m Mounted) error {
 	ms, err := mountsOf(v)
 	if err != nil {
@@ -106,7 +111,8 @@ func unlink(m Mounted) error {
 	return nil
 }
 
-// removeFolder removes an empty letter's folder, so that who still writes there fails instead of filling the disk below.
+// removeFolder removes an empty letter's folder, so that who still writes there fails instead of filling the disk
+// below.
 func removeFolder(path string) error {
 	err := unix.Rmdir(path)
 	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOTDIR) ||

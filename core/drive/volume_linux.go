@@ -29,7 +29,8 @@ type volume struct {
 	minor uint32
 }
 
-// is says whether a mount is one of this volume. btrfs mounts have a device number of their own, so their source is looked at.
+// is says whether a mount is one of this volume. btrfs mounts have a device number of their own, so their source is
+// looked at.
 func (v volume) is(mi *mountinfo.Info) bool {
 	if v.major != 0 && uint32(mi.Major) == v.major && uint32(mi.Minor) == v.minor {
 		return true
@@ -131,7 +132,8 @@ type probed struct {
 	journal                 bool
 }
 
-// probe reads a volume's first 4096 bytes. The offsets are those of struct ext4_super_block (at byte 1024) and of xfs_dsb.
+// probe reads a volume's first 4096 bytes. The offsets are those of struct ext4_super_block (at byte 1024) and of
+// xfs_dsb.
 func probe(b []byte) probed {
 	text := func(f []byte) string { s, _, _ := bytes.Cut(f, []byte{0}); return string(s) }
 	uuid := func(f []byte) string {
@@ -209,8 +211,8 @@ func journalling(filesystem string, p probed) bool {
 	return false
 }
 
-// check runs the filesystem's checker by the Spec's policy; it repairs what is safe to repair. A checker that is not installed is
-// an error where it was asked for, and a problem to tell of where it would only have been prudent.
+// check runs the filesystem's checker by the Spec's policy; it repairs what is safe to repair. A checker that is not
+// installed is an error where it was asked for, and a problem to tell of where it would only have been prudent.
 func check(ctx context.Context, v volume, s Spec) (*Error, error) {
 	if s.Fsck == "never" {
 		return nil, nil
@@ -224,7 +226,8 @@ func check(ctx context.Context, v volume, s Spec) (*Error, error) {
 	}
 	program, err := lookup("fsck." + s.Filesystem)
 	if err != nil {
-		e := &Error{Code: CodeFsck, Text: "the checker fsck." + s.Filesystem + " is not installed, " + v.path + " is not checked", Err: err}
+		e := &Error{Code: CodeFsck, Text: "the checker fsck." + s.Filesystem + " is not installed, " + v.path +
+			" is not checked", Err: err}
 		if s.Fsck == "auto" {
 			return e, nil
 		}
@@ -235,7 +238,8 @@ func check(ctx context.Context, v volume, s Spec) (*Error, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	const repaired, wantsReboot = 1, 2 // fsck(8); a reboot is for the root filesystem
-	if code := cmd.ProcessState.ExitCode(); err != nil && code != repaired && code != wantsReboot && code != repaired|wantsReboot {
+	if code := cmd.ProcessState.ExitCode(); err != nil && code != repaired && code != wantsReboot &&
+		code != repaired|wantsReboot {
 		return nil, &Error{Code: CodeFsck, Text: fmt.Sprintf("%s -p %s: %s", program, v.path, lastLines(out)),
 			Next: program + " " + v.path + " by hand, while the drive is not mounted", Err: err}
 	}

@@ -1,9 +1,10 @@
-// Package storage speaks to the switches of storage units: who owns a unit, under which epoch, and how to change that.
+// Package storage speaks to the switches of storage units: who owns a unit, under which epoch, and how to change
+// that.
 //
 // A switch connects a unit to exactly one server. It holds one [failover.Key] a unit and changes it only by
-// compare-and-swap, so that a stale claim is refused at the storage and not only by the agent that sends it. Each driver
-// lives in a folder of its own. This package must never decide who should own a unit, and never retries by itself: a
-// driver says what it saw, and [ErrUnknown] when it does not know.
+// compare-and-swap, so that a stale claim is refused at the storage and not only by the agent that sends it. Each
+// driver lives in a folder of its own. This package must never decide who should own a unit, and never retries by
+// itself: a driver says what it saw, and [ErrUnknown] when it does not know.
 package storage
 
 import (
@@ -69,7 +70,7 @@ type Capabilities struct {
 	Driver   string // "rsw", "directory", …
 	Fences   bool   // I/O of a server that is not connected is refused by the unit itself
 	Endpoint string // where the switch is, for people: "unix:/run/enclosure.sock"
-	// Volume is set by drivers whose unit is a directory tree: the folder at which this server finds its contents while it is
-	// connected. Empty for drivers of block devices.
+	// Volume is set by drivers whose unit is a directory tree: the folder at which this server finds its contents while
+	// it is connected. Empty for drivers of block devices.
 	Volume string
 }

@@ -1,6 +1,6 @@
-// Package cobs frames packets on a byte stream with Consistent Overhead Byte Stuffing (Cheshire and Baker, SIGCOMM 1997):
-// a packet is rewritten so that it holds no zero byte, and zero bytes delimit packets. A reader that starts anywhere, or
-// after noise, is in step again at the next zero.
+// Package cobs frames packets on a byte stream with Consistent Overhead Byte Stuffing (Cheshire and Baker, SIGCOMM
+// 1997): a packet is rewritten so that it holds no zero byte, and zero bytes delimit packets. A reader that starts
+// anywhere, or after noise, is in step again at the next zero.
 //
 // It must never vouch for what a frame holds: a damaged frame may decode to other bytes, so frames carry a check of
 // their own.
@@ -86,8 +86,8 @@ func NewReader(r io.Reader, maxPacket int) *Reader {
 	return &Reader{r: bufio.NewReaderSize(r, 512), max: maxPacket}
 }
 
-// Next returns the next packet; its bytes are valid until the following call. Errors are those of the stream; bytes behind
-// the last delimiter of a stream that ends are no frame.
+// Next returns the next packet; its bytes are valid until the following call. Errors are those of the stream; bytes
+// behind the last delimiter of a stream that ends are no frame.
 func (r *Reader) Next() ([]byte, error) {
 	r.frame = r.frame[:0]
 	overlong := false

@@ -1,6 +1,6 @@
-// Package directory is a switch made of a directory tree, for trying things out without root and without an enclosure. A unit's
-// contents are in one folder, and a swap renames that folder to the position of the new owner, so that a server that
-// is not connected no longer finds it.
+// Package directory is a switch made of a directory tree, for trying things out without root and without an
+// enclosure. A unit's contents are in one folder, and a swap renames that folder to the position of the new owner, so
+// that a server that is not connected no longer finds it.
 //
 //	PATH/UNIT/lock           held while one of these files is read or changed
 //	PATH/UNIT/key.json       the key; replaced as a whole
@@ -9,8 +9,8 @@
 //	PATH/UNIT/disconnected/  the contents, while it is connected to nobody
 //	PATH/UNIT/stray-N/       what somebody wrote to a position at which the unit no longer was, kept for people
 //
-// It does not fence: a file that is open when the folder is renamed stays open, and its writes land in the contents that the other
-// server now owns. It must never be used for data that matters, and never throws contents away.
+// It does not fence: a file that is open when the folder is renamed stays open, and its writes land in the contents
+// that the other server now owns. It must never be used for data that matters, and never throws contents away.
 package directory
 
 import (
@@ -32,8 +32,8 @@ import (
 const (
 	lockFile = "lock"
 	keyFile  = "key.json"
-	// markFile is in the root of the contents: it tells them from a folder that an application made again at a position from
-	// which the unit has gone.
+	// markFile is in the root of the contents: it tells them from a folder that an application made again at a position
+	// from which the unit has gone.
 	markFile = ".ors-unit"
 )
 
@@ -137,8 +137,8 @@ func (d *driver) Close() error {
 	return nil
 }
 
-// locked runs f under the unit's lock and says in its error what was asked of which unit. Errors that have no meaning of
-// their own are storage.ErrUnknown.
+// locked runs f under the unit's lock and says in its error what was asked of which unit. Errors that have no meaning
+// of their own are storage.ErrUnknown.
 func (d *driver) locked(ctx context.Context, what string, f func() error) (err error) {
 	defer func() {
 		if err == nil {
@@ -181,8 +181,8 @@ func (d *driver) locked(ctx context.Context, what string, f func() error) (err e
 	}
 }
 
-// load reads the key, makes the unit when there is none yet, and moves the contents to where the key says they are: that is a swap's last
-// step, and the repair of one that was interrupted.
+// load reads the key, makes the unit when there is none yet, and moves the contents to where the key says they are:
+// that is a swap's last step, and the repair of one that was interrupted.
 func (d *driver) load() (record, error) {
 	var r record
 	b, err := os.ReadFile(filepath.Join(d.dir, keyFile))
@@ -194,9 +194,9 @@ func (d *driver) load() (record, error) {
 	case err != nil:
 		return r, err
 	default:
-		if err := json.Unmarshal(b, &r); err != nil || !valid(r) {
-			return r, contents("%s is damaged (%v): restore it from a copy, or remove it together with the folder of the unit",
-				filepath.Join(d.dir, keyFile), err)
+		if json.Unmarshal(b, &r) != nil || !valid(r) {
+			return r, contents("%s is damaged: restore it from a copy, or remove it together with the folder of the unit",
+				filepath.Join(d.dir, keyFile))
 		}
 	}
 	return r, d.place(r)
@@ -380,9 +380,11 @@ func folder(p storage.Position) string {
 	return ""
 }
 
-// contents makes an error about the tree itself, which nobody but a person can repair; the key's state is unknown to callers.
+// contents makes an error about the tree itself, which nobody but a person can repair; the key's state is unknown to
+// callers.
 func contents(format string, args ...any) error {
-	return &storage.Error{Code: storage.CodeContents, Err: fmt.Errorf("%s (%w)", fmt.Sprintf(format, args...), storage.ErrUnknown)}
+	return &storage.Error{Code: storage.CodeContents, Err: fmt.Errorf("%s (%w)", fmt.Sprintf(format, args...),
+		storage.ErrUnknown)}
 }
 
 func writeSynced(name string, b []byte) error {

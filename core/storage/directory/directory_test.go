@@ -96,7 +96,8 @@ func TestStrayFolderIsMovedAway(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path, failover.First)
 	key := failover.Key{}
-	for turn, s := range []failover.Server{failover.First, failover.Second, failover.First, failover.Second, failover.First} {
+	for turn, s := range []failover.Server{failover.First, failover.Second, failover.First, failover.Second,
+		failover.First} {
 		if _, err := d.Swap(t.Context(), key, key.Claimed(s)); err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +187,8 @@ func TestDamagedTree(t *testing.T) {
 			return os.CopyFS(filepath.Join(d.dir, "port3"), os.DirFS(filepath.Join(d.dir, "port1")))
 		}, "keep one"},
 		{"no key", func(d *driver) error { return os.Remove(filepath.Join(d.dir, keyFile)) }, "restore it"},
-		{"bad key", func(d *driver) error { return os.WriteFile(filepath.Join(d.dir, keyFile), []byte("{"), 0o600) }, "damaged"},
+		{"bad key", func(d *driver) error { return os.WriteFile(filepath.Join(d.dir, keyFile), []byte("{"), 0o600) },
+			"damaged"},
 		{"bad port", func(d *driver) error {
 			return os.WriteFile(filepath.Join(d.dir, keyFile), []byte(`{"owner_port":2}`), 0o600)
 		}, "damaged"},

@@ -15,8 +15,8 @@ import (
 
 var errClosed = errors.New("closed")
 
-// line is the way to one endpoint, shared by all drivers of this process that name it. It holds one connection at a time
-// and opens the next one when somebody asks.
+// line is the way to one endpoint, shared by all drivers of this process that name it. It holds one connection at a
+// time and opens the next one when somebody asks.
 type line struct {
 	ep   endpoint
 	log  hclog.Logger

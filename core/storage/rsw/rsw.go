@@ -1,9 +1,9 @@
 // Package rsw speaks the Recovery Server Switch protocol (docs/protocols/rsw.md): a small binary protocol with one
-// compare-and-swap register a storage unit, over a serial line, a unix socket or TCP. [New] is the agent's side, [Serve] the
-// switch's.
+// compare-and-swap register a storage unit, over a serial line, a unix socket or TCP. [New] is the agent's side,
+// [Serve] the switch's.
 //
-// It must never send a request twice: a swap without an answer is [storage.ErrUnknown], and the caller reads again. It must
-// never take an answer for another request than the one it was given to.
+// It must never send a request twice: a swap without an answer is [storage.ErrUnknown], and the caller reads again.
+// It must never take an answer for another request than the one it was given to.
 package rsw
 
 import (
@@ -32,8 +32,9 @@ type Options struct {
 	Log      hclog.Logger    // nil: none
 }
 
-// New returns the switch of one unit. It asks nobody: the connection is made by the first call, and again by the next call after
-// it was lost. Drivers of one process with the same endpoint share one connection. An error says what is wrong with o.
+// New returns the switch of one unit. It asks nobody: the connection is made by the first call, and again by the next
+// call after it was lost. Drivers of one process with the same endpoint share one connection. An error says what is
+// wrong with o.
 func New(o Options) (storage.Switch, error) {
 	ep, err := parseEndpoint(o.Endpoint)
 	if err != nil {
@@ -107,7 +108,8 @@ func (d *driver) Inspect(ctx context.Context) (storage.State, error) {
 	return d.state(a.state), nil
 }
 
-// Swap needs no second exchange to read back: the answer's state is what the switch read from its register after the change.
+// Swap needs no second exchange to read back: the answer's state is what the switch read from its register after the
+// change.
 func (d *driver) Swap(ctx context.Context, old, next failover.Key) (storage.State, error) {
 	r := request{cmd: cmdSwap, unit: d.o.Unit, old: d.wire(old), next: d.wire(next)}
 	what := fmt.Sprintf("SWAP of unit %q at %s from %v to %v", d.o.Unit, d.o.Endpoint, r.old, r.next)
@@ -119,7 +121,8 @@ func (d *driver) Swap(ctx context.Context, old, next failover.Key) (storage.Stat
 	case statusOK:
 		s := d.state(a.state)
 		if a.state.Key != r.next || a.state.Position != r.next.Owner {
-			return s, unknown("%s: done, says the switch, but it reads back %v at position %d", what, a.state.Key, a.state.Position)
+			return s, unknown("%s: done, says the switch, but it reads back %v at position %d", what, a.state.Key,
+				a.state.Position)
 		}
 		return s, nil
 	case statusConflict:

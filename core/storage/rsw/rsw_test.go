@@ -151,7 +151,8 @@ func TestConformance(t *testing.T) {
 		t.Run(network, func(t *testing.T) {
 			endpoint, _ := listen(t, network, newRegister("storage2"))
 			storagetest.Run(t, func(self failover.Server) storage.Switch {
-				s, err := New(Options{Endpoint: endpoint, Unit: "storage2", Self: self, Primary: failover.First, Timeout: 20 * time.Second})
+				s, err := New(Options{Endpoint: endpoint, Unit: "storage2", Self: self, Primary: failover.First,
+					Timeout: 20 * time.Second})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -292,7 +293,8 @@ func TestOrderOfOneUnit(t *testing.T) {
 	}
 	defer c.Close()
 	swap := request{cmd: cmdSwap, id: 1, unit: "storage2", next: keyHome}
-	if _, err := c.Write(append(swap.encode(), request{cmd: cmdInspect, id: 2, unit: "storage2"}.encode()...)); err != nil {
+	if _, err := c.Write(append(swap.encode(), request{cmd: cmdInspect, id: 2,
+		unit: "storage2"}.encode()...)); err != nil {
 		t.Fatal(err)
 	}
 	close(hold)
@@ -435,7 +437,8 @@ func TestOddServers(t *testing.T) {
 				if c.says == "" && (err != nil || s.Key.N != 9) {
 					t.Errorf("%+v %v", s, err)
 				}
-				if c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says) || errors.Is(err, storage.ErrUnknown) == (c.name == "refuses")) {
+				if c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says) || errors.Is(err,
+					storage.ErrUnknown) == (c.name == "refuses")) {
 					t.Errorf("%v", err)
 				}
 			}
@@ -453,7 +456,8 @@ func TestSwapThatReadsBackWrong(t *testing.T) {
 		d := open(t, Options{Endpoint: odd(t, func(c net.Conn, r request) {
 			send(c, answer{cmd: r.cmd, id: r.id, state: state}.encode())
 		})})
-		if _, err := d.Swap(t.Context(), failover.Key{}, next); !errors.Is(err, storage.ErrUnknown) || !strings.Contains(err.Error(), "reads back") {
+		if _, err := d.Swap(t.Context(), failover.Key{}, next); !errors.Is(err, storage.ErrUnknown) ||
+			!strings.Contains(err.Error(), "reads back") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -540,7 +544,8 @@ func TestEndpoints(t *testing.T) {
 			t.Errorf("%q: %q, %v", c.text, ep.text, err)
 		}
 		var e *storage.Error
-		if err != nil && (!strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "unix:/path") || !errors.As(err, &e)) {
+		if err != nil && (!strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "unix:/path") ||
+			!errors.As(err, &e)) {
 			t.Errorf("%q: %v", c.text, err)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openSerial opens a serial port raw, at 8N1, for this process alone. The descriptor is non-blocking, so that writes have
-// deadlines and Close ends a read under way.
+// openSerial opens a serial port raw, at 8N1, for this process alone. The descriptor is non-blocking, so that writes
+// have deadlines and Close ends a read under way.
 func openSerial(path string, baud int) (stream, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -26,8 +26,8 @@ func openSerial(path string, baud int) (stream, error) {
 	return f, nil
 }
 
-// setSerial locks the port twice, as root passes TIOCEXCL, and sets its mode. HUPCL is off so that an agent that ends does not
-// drop the lines; old input is thrown away.
+// setSerial locks the port twice, as root passes TIOCEXCL, and sets its mode. HUPCL is off so that an agent that ends
+// does not drop the lines; old input is thrown away.
 func setSerial(fd, baud int) error {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("another program holds its lock: %w", err)

@@ -18,8 +18,9 @@ import (
 	"github.com/orscore/ors/internal/cobs"
 )
 
-// cable is a pty pair: the switch has the master, the driver opens the slave as its serial port. A descriptor of the slave is kept, as
-// the master of a pair without one reads an error. The master is opened non-blocking, so that Close ends a Read.
+// cable is a pty pair: the switch has the master, the driver opens the slave as its serial port. A descriptor of the
+// slave is kept, as the master of a pair without one reads an error. The master is opened non-blocking, so that Close
+// ends a Read.
 func cable(t *testing.T) (master *os.File, endpoint string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -52,10 +53,12 @@ func TestSerialConformance(t *testing.T) {
 	master, endpoint := cable(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	// The unit's drivers of both servers share the one line; that two agents are on two lines makes no difference to the switch.
+	// The unit's drivers of both servers share the one line; that two agents are on two lines makes no difference to the
+	// switch.
 	go func() { done <- Serve(ctx, master, newRegister("storage2")) }()
 	storagetest.Run(t, func(self failover.Server) storage.Switch {
-		s, err := New(Options{Endpoint: endpoint, Unit: "storage2", Self: self, Primary: failover.First, Timeout: 20 * time.Second})
+		s, err := New(Options{Endpoint: endpoint, Unit: "storage2", Self: self, Primary: failover.First,
+			Timeout: 20 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,30 +14,31 @@ import (
 	"github.com/orscore/ors/internal/cobs"
 )
 
-// Backend is a switch behind the protocol. Its methods are called from several goroutines; requests of one connection for one
-// unit come one after another, in the order in which they arrived.
+// Backend is a switch behind the protocol. Its methods are called from several goroutines; requests of one connection
+// for one unit come one after another, in the order in which they arrived.
 type Backend interface {
 	// Inspect reads a unit. Errors: storage.ErrNoUnit; any other is passed on as text.
 	Inspect(unit string) (WireState, error)
-	// Swap changes a unit's key from old to next, as one step, if it is old, and returns the state read back afterwards. Before it
-	// returns, the key survives a restart of the switch, no I/O of the former port is accepted any more, and the
-	// unit is connected to next.Owner. Errors: storage.ErrConflict with the state found, storage.ErrNoUnit; any other means that the
-	// swap may or may not have happened.
+	// Swap changes a unit's key from old to next, as one step, if it is old, and returns the state read back afterwards.
+	// Before it returns, the key survives a restart of the switch, no I/O of the former port is accepted any more, and
+	// the unit is connected to next.Owner. Errors: storage.ErrConflict with the state found, storage.ErrNoUnit; any
+	// other means that the swap may or may not have happened.
 	Swap(unit string, old, next WireKey) (WireState, error)
 	// Units lists the names of all units, in an order that does not change.
 	Units() []string
 }
 
 const (
-	unitQueue         = 16              // requests that wait for one unit on one connection; older ones are dropped for newer
+	// requests that wait for one unit on one connection; older ones are dropped for newer
+	unitQueue         = 16
 	maxListed         = 255             // units that LIST can count
 	serverWriteBudget = 5 * time.Second // a client that takes no answer for so long is cut off
 	acceptPause       = 20 * time.Millisecond
 )
 
-// Serve answers requests on rw until the stream or ctx ends, and closes rw. It returns nil when the client left or ctx ended, else the
-// stream's error. It waits for backend calls under way. Closing rw must end a Read of it: a pty's master does so only when it was
-// opened non-blocking.
+// Serve answers requests on rw until the stream or ctx ends, and closes rw. It returns nil when the client left or
+// ctx ended, else the stream's error. It waits for backend calls under way. Closing rw must end a Read of it: a pty's
+// master does so only when it was opened non-blocking.
 func Serve(ctx context.Context, rw io.ReadWriteCloser, b Backend) error {
 	s := &session{rw: rw, b: b, queues: map[string]chan request{}}
 	stop := context.AfterFunc(ctx, s.close)
@@ -54,7 +55,8 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, b Backend) error {
 	return fmt.Errorf("rsw: serving: %w", err)
 }
 
-// ServeListener serves every connection that l accepts until ctx ends or l fails, closes l, and waits for all connections to end.
+// ServeListener serves every connection that l accepts until ctx ends or l fails, closes l, and waits for all
+// connections to end.
 func ServeListener(ctx context.Context, l net.Listener, b Backend) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -98,7 +98,8 @@ type answer struct {
 	text   string
 }
 
-// appendFrame appends the packet with its check, encoded, between two delimiters. The leading one ends whatever noise came before.
+// appendFrame appends the packet with its check, encoded, between two delimiters. The leading one ends whatever noise
+// came before.
 func appendFrame(dst, packet []byte) []byte {
 	packet = binary.BigEndian.AppendUint32(packet, crc32.Checksum(packet, castagnoli))
 	dst = append(dst, cobs.Delimiter)
@@ -145,7 +146,8 @@ func (r request) encode() []byte {
 	return appendFrame(nil, p)
 }
 
-// decodeRequest reads a checked packet. On errMalformed the id and command are right all the same, so that BAD can be answered.
+// decodeRequest reads a checked packet. On errMalformed the id and command are right all the same, so that BAD can be
+// answered.
 func decodeRequest(p []byte) (request, error) {
 	r := request{cmd: command(p[1]), id: binary.BigEndian.Uint64(p[2:headerLen])}
 	if p[0] != protocolVersion {

@@ -74,10 +74,12 @@ func TestGoldenFrames(t *testing.T) {
 		line(c.name, frame)
 		got, err := decodeAnswer(unframe(t, frame))
 		want := c.a
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(answer{})); err != nil || (diff != "" && c.a.status == statusOK && c.a.cmd != cmdList) {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(answer{})); err != nil || (diff != "" &&
+			c.a.status == statusOK && c.a.cmd != cmdList) {
 			t.Errorf("%s: %v %s", c.name, err, diff)
 		}
-		if got.status != want.status || got.text != want.text || !cmp.Equal(got.units, want.units) || got.total != want.total {
+		if got.status != want.status || got.text != want.text || !cmp.Equal(got.units, want.units) ||
+			got.total != want.total {
 			t.Errorf("%s comes back as %+v", c.name, got)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package storagetest is the conformance suite of switch drivers: what core/node relies on, asked of a real switch through the driver.
-// It must never know a driver: everything it needs comes through storage.Switch.
+// Package storagetest is the conformance suite of switch drivers: what core/node relies on, asked of a real switch
+// through the driver. It must never know a driver: everything it needs comes through storage.Switch.
 package storagetest
 
 import (
@@ -16,8 +16,8 @@ import (
 // patience bounds every call that is expected to succeed.
 const patience = 20 * time.Second
 
-// Run asks one unit through drivers that open makes, as seen from either server; the group's primary is failover.First. All of them
-// must be drivers of the same unit. They are closed by the suite.
+// Run asks one unit through drivers that open makes, as seen from either server; the group's primary is
+// failover.First. All of them must be drivers of the same unit. They are closed by the suite.
 func Run(t *testing.T, open func(self failover.Server) storage.Switch) {
 	s := suite{open: open}
 	t.Run("swap and read back", s.swap)
@@ -83,7 +83,8 @@ func (s suite) swap(t *testing.T) {
 	}{
 		{key.Claimed(failover.First), storage.Port1, storage.LEDGreen},
 		{key.Won(failover.Second, 7), storage.Port3, storage.LEDAmber},
-		{failover.Key{Owner: failover.Second, N: 0xFFFFFFFF, Tag: 0xFFFFFFFF, By: failover.First}, storage.Port3, storage.LEDAmber},
+		{failover.Key{Owner: failover.Second, N: 0xFFFFFFFF, Tag: 0xFFFFFFFF, By: failover.First}, storage.Port3,
+			storage.LEDAmber},
 		{failover.Key{Owner: failover.Nobody, N: 9, Tag: 8, By: failover.Second}, storage.Disconnected, storage.LEDOff},
 		{key.Claimed(failover.First), storage.Port1, storage.LEDGreen},
 	} {
@@ -183,7 +184,8 @@ func (s suite) context(t *testing.T) {
 	if _, err := d.Inspect(over); !errors.Is(err, context.Canceled) {
 		t.Errorf("Inspect: %v, want context.Canceled", err)
 	}
-	if _, err := d.Swap(over, key, key.Claimed(failover.First)); !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrConflict) {
+	if _, err := d.Swap(over, key, key.Claimed(failover.First)); !errors.Is(err, context.Canceled) || errors.Is(err,
+		storage.ErrConflict) {
 		t.Errorf("Swap: %v, want context.Canceled", err)
 	}
 	if got := inspect(t, d).Key; got != key {
