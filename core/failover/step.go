@@ -193,9 +193,7 @@ func (x *stepper) heard(b Beat) {
 		x.reKeyAll()
 	}
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
-	if b.Leaving != pt.Left {
-		pt.Left = b.Leaving
-	}
+	pt.Left = pt.Left || b.Leaving // a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
 	pt.RestartingUntil = -Never
 	if b.Restarting > 0 {
 		pt.RestartingUntil = x.s.Now + b.Restarting

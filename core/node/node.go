@@ -100,6 +100,8 @@ type Node struct {
 	network   failover.Answer
 	wake      time.Time // when the loop wanted to be woken
 	failing   bool      // the hard state cannot be written
+	retryAt   time.Time // when a decision that could not be recorded is tried again
+	houseAt   time.Time // when beat, status and moves are seen to next
 	heldTurn  int
 	moves     map[uint64]*moveWait
 	results   map[uint64]moveResult // of moves that the partner asked for
@@ -185,7 +187,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.publishBeat()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	n.wake = time.Now()
+	n.wake, n.houseAt = time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -277,6 +279,7 @@ func (n *Node) step(e failover.Event) {
 
 // hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by time.
 func (n *Node) hardFailed(err error) {
+	n.retryAt = time.Now().Add(500 * time.Millisecond)
 	if n.failing {
 		return
 	}
@@ -297,12 +300,13 @@ func (n *Node) hardWorks() {
 	n.record(store.Record{Kind: "agent", Step: "store", Text: "The state directory can be written again."})
 }
 
-// arm sets the timer for the next moment at which something is due, never later than the beats' interval.
+// arm sets the timer for the next moment at which something is due, never later than the beats' interval. All moments are
+// absolute: whoever keeps the loop busy with questions does not put them off.
 func (n *Node) arm(timer *time.Timer) {
 	now := time.Now()
-	wake := now.Add(n.cfg.Interconnect.Interval)
+	wake := n.houseAt
 	if n.failing {
-		wake = now.Add(500 * time.Millisecond) // do not spin on a decision that cannot be recorded
+		wake = n.retryAt // do not spin on a decision that cannot be recorded
 	} else {
 		if t := failover.Next(&n.params, &n.state); t != failover.Never && n.when(t).Before(wake) {
 			wake = n.when(t)
@@ -338,9 +342,12 @@ func (n *Node) onTime() {
 	} else if failover.Next(&n.params, &n.state) <= n.now() || n.due() {
 		n.step(failover.Event{Kind: failover.Passed})
 	}
-	n.publishBeat()
-	n.tellStatus()
-	n.resendMoves()
+	if now := time.Now(); !now.Before(n.houseAt) {
+		n.houseAt = now.Add(n.cfg.Interconnect.Interval)
+		n.publishBeat()
+		n.tellStatus()
+		n.resendMoves()
+	}
 }
 
 // due reports whether the state's own clock lags behind a moment that has passed.

@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ type pair struct {
 	conf  string
 	world *world
 	sides map[string]*side
+	full  atomic.Bool // the disk under apollo's state directory is full
 }
 
 type side struct {
@@ -229,7 +232,7 @@ func (p *pair) start(name string) *side {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name}, Store: st, Interconnect: links,
+	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name}, Store: fullDisk{st, p, name}, Interconnect: links,
 		Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
 	if err != nil {
 		p.t.Fatal(err)
@@ -252,6 +255,20 @@ func (p *pair) start(name string) *side {
 	p.sides[name] = s
 	p.t.Cleanup(s.kill)
 	return s
+}
+
+// fullDisk is a store whose disk can be full.
+type fullDisk struct {
+	*store.Store
+	p    *pair
+	name string
+}
+
+func (f fullDisk) SaveHard(v any) error {
+	if f.name == "apollo" && f.p.full.Load() {
+		return errors.New("no space left on device")
+	}
+	return f.Store.SaveHard(v)
 }
 
 // kill ends an agent without a word, as SIGKILL would.
@@ -440,5 +457,30 @@ func TestFailedApplicationIsRestartedInPlaceThenMoves(t *testing.T) {
 	p.wait("a restart in place", func() bool { now, ok := p.world.is("rocky", "one/app"); return ok && now != pid })
 	p.waitPhase("rocky", "one", "Active")
 	p.world.set(func() { p.world.sick["rocky/one/app"] = true })
+	p.waitPhase("apollo", "one", "Active")
+}
+
+// Without a record nothing is done: an agent whose state directory is full takes nothing over, says so, and does when it can.
+func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.full.Store(true)
+	p.powerOff("rocky")
+	p.wait("apollo says that it cannot write", func() bool {
+		for _, a := range p.sides["apollo"].node.Status(context.Background()).Alarms {
+			if a.Code == "ORS-1030" {
+				return true
+			}
+		}
+		return false
+	})
+	time.Sleep(2 * time.Second)
+	if _, ok := p.world.is("apollo", "one/app"); ok {
+		t.Fatal("it acted without a record")
+	}
+	if _, ok := p.world.is("apollo", "two/app"); !ok {
+		t.Fatal("what ran was touched")
+	}
+	p.full.Store(false)
 	p.waitPhase("apollo", "one", "Active")
 }
