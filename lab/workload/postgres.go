@@ -175,13 +175,11 @@ const maxExamples = 5
 func judge(entries []Entry, found []int64) Verdict {
 	v := Verdict{Rows: len(found)}
 	seen := make(map[int64]int, len(found))
-	last := int64(0)
-	for _, n := range found {
+	for i, n := range found {
 		seen[n]++
-		if n < last {
+		if i > 0 && n < found[i-1] {
 			v.Disordered++
 		}
-		last = max(last, n)
 	}
 	tried, highest := map[int64]bool{}, int64(0)
 	for _, e := range entries {
