@@ -128,7 +128,7 @@ func TestNoConfigBlock(t *testing.T) {
 	c, _, _ := web(t)
 	app := &Application{Kind: "generic", Name: "x", Body: hcl.EmptyBody(), Range: c.Groups[0].Range}
 	_, diags := c.DecodeApplication(app, webSchema(), nil)
-	if len(diags) != 1 || diags[0].Subject.Start != c.Groups[0].Range.Start || !strings.HasPrefix(diags[0].Summary, codeMissing) {
+	if len(diags) != 1 || diags[0].Subject.Start != app.Range.Start || !strings.HasPrefix(diags[0].Summary, codeMissing) {
 		t.Errorf("diagnostics: %s", text(c, diags))
 	}
 	if raw, diags := c.DecodeApplication(app, &pluginv1.Block{}, nil); len(diags) > 0 || string(raw) != "{}" {
@@ -151,12 +151,15 @@ func TestBrokenSchema(t *testing.T) {
 		{"any", attr(&pluginv1.Attribute{Name: "a", Type: "any"}), "any is not possible"},
 		{"default", attr(&pluginv1.Attribute{Name: "a", Type: "number", Default: `"x"`}), `default "\"x\"" is no number`},
 		{"default syntax", attr(&pluginv1.Attribute{Name: "a", Type: "number", Default: `[`}), `default "["`},
-		{"default and required", attr(&pluginv1.Attribute{Name: "a", Type: "bool", Required: true, Default: "true"}), "required"},
+		{"default and required", attr(&pluginv1.Attribute{Name: "a", Type: "bool", Required: true, Default: "true"}),
+			"required"},
 		{"name", attr(&pluginv1.Attribute{Name: "a b", Type: "bool"}), `"a b" is no name`},
-		{"twice", attr(&pluginv1.Attribute{Name: "a", Type: "bool"}, &pluginv1.Attribute{Name: "a", Type: "bool"}), "declared twice"},
+		{"twice", attr(&pluginv1.Attribute{Name: "a", Type: "bool"}, &pluginv1.Attribute{Name: "a", Type: "bool"}),
+			"declared twice"},
 		{"label", &pluginv1.Block{Blocks: []*pluginv1.NestedBlock{{Name: "b", Labels: []string{"a"},
 			Block: attr(&pluginv1.Attribute{Name: "a", Type: "bool"})}}}, "declared twice"},
-		{"count", &pluginv1.Block{Blocks: []*pluginv1.NestedBlock{{Name: "b", Min: 3, Max: 2, Block: &pluginv1.Block{}}}}, "between 3 and 2"},
+		{"count", &pluginv1.Block{Blocks: []*pluginv1.NestedBlock{{Name: "b", Min: 3, Max: 2, Block: &pluginv1.Block{}}}},
+			"between 3 and 2"},
 		{"endless", endless, "nested deeper"},
 	}
 	c, g, app := web(t)
@@ -190,9 +193,11 @@ func TestFindings(t *testing.T) {
 		}
 	}
 	golden(t, "body/finding.golden", text(c, hcl.Diagnostics{
-		c.Finding(app, webSchema(), &pluginv1.Problem{Severity: pluginv1.Problem_SEVERITY_ERROR, Attribute: "check[1].interval",
+		c.Finding(app, webSchema(), &pluginv1.Problem{
+			Severity: pluginv1.Problem_SEVERITY_ERROR, Attribute: "check[1].interval",
 			Summary: "the interval is shorter than the check takes", Detail: "Write at least 2s."}),
-		c.Finding(app, webSchema(), &pluginv1.Problem{Severity: pluginv1.Problem_SEVERITY_WARNING, Summary: "port 80 needs root"}),
+		c.Finding(app, webSchema(), &pluginv1.Problem{
+			Severity: pluginv1.Problem_SEVERITY_WARNING, Summary: "port 80 needs root"}),
 	}))
 }
 

@@ -77,8 +77,8 @@ func TestGood(t *testing.T) {
 		Pair:    Pair{Name: "cpqlab", Mode: "online", OnShutdown: "switchover", UnsafeDemo: true},
 		Servers: [2]Server{{Name: "rocky"}, {Name: "apollo"}},
 		Self:    failover.First,
-		Agent: Agent{StateDir: "/srv/rocky/state", RunDir: "/run/ors", LogDir: "/var/log/ors", PluginDir: "/usr/lib/ors/plugins",
-			DriveRoot: "/ors"},
+		Agent: Agent{StateDir: "/srv/rocky/state", RunDir: "/run/ors", LogDir: "/var/log/ors",
+			PluginDir: "/usr/lib/ors/plugins", DriveRoot: "/ors"},
 		Interconnect: Interconnect{
 			Interval: 100 * time.Millisecond, Timeout: time.Second, StartupTimeout: 90 * time.Second,
 			KeyFile: filepath.ToSlash(filepath.Join(dir, "key")), Key: key,
@@ -155,9 +155,11 @@ func TestDefaults(t *testing.T) {
 	if len(diags) > 0 {
 		t.Fatal(text(c, diags))
 	}
-	if c.Self != failover.Second || c.Interconnect.Interval != 200*time.Millisecond || c.Interconnect.Timeout != 2*time.Second ||
-		c.Interconnect.StartupTimeout != 0 || c.Arbitration != (Arbitration{failover.First, 200 * time.Millisecond}) ||
-		c.Pair.OnShutdown != "stay" || !c.Agent.Realtime || c.Agent.StateDir != "/var/lib/ors" || len(c.NetworkCheck.Targets) != 0 {
+	ic := c.Interconnect
+	if c.Self != failover.Second || ic.Interval != 200*time.Millisecond || ic.Timeout != 2*time.Second ||
+		ic.StartupTimeout != 0 || c.Arbitration != (Arbitration{failover.First, 200 * time.Millisecond}) ||
+		c.Pair.OnShutdown != "stay" || !c.Agent.Realtime || c.Agent.StateDir != "/var/lib/ors" ||
+		len(c.NetworkCheck.Targets) != 0 {
 		t.Errorf("defaults: %+v", c)
 	}
 	if len(c.Notes) != 1 || c.Notes[0].Code != codeNoteSingleLink || c.Notes[0].Range.Start.Line != 7 {
@@ -208,23 +210,26 @@ var broken = []struct{ name, old, new string }{
 	{"on_shutdown", `on_shutdown = "switchover"`, `on_shutdown = "switch"`},
 	{"no_interconnect", "interconnect {", "network_check {"},
 	{"beats", `timeout         = "1s"`, `timeout = "299ms"`},
-	{"no_link", "", strings.Replace(minimal, "udp \"lan\" { address = { one = \"10.0.0.1:1\", two = \"10.0.0.2:1\" } }", "", 1)},
+	{"no_link", "",
+		strings.Replace(minimal, "  udp \"lan\" { address = { one = \"10.0.0.1:1\", two = \"10.0.0.2:1\" } }\n", "", 1)},
 	{"line_capacity", "baud   = 57600", "baud = 9600"},
 	{"baud", "baud   = 57600", "baud = 57601"},
 	{"server_value_missing", `{ rocky = "/dev/ttyS0", apollo = "/dev/ttyS1" }`, `{ rocky = "/dev/ttyS0" }`},
-	{"server_value_other", `{ rocky = "/dev/ttyS0", apollo = "/dev/ttyS1" }`, `{ rocky = "/dev/ttyS0", apolo = "/dev/ttyS1" }`},
+	{"server_value_other", `apollo = "/dev/ttyS1" }`, `apolo = "/dev/ttyS1" }`},
 	{"server_value_twice", `{ rocky = "/dev/ttyS0", apollo`, `{ rocky = "/dev/ttyS0", rocky = "/dev/ttyS2", apollo`},
 	{"server_value_no_object", `{ rocky = "/dev/ttyS0", apollo = "/dev/ttyS1" }`, `"/dev/ttyS0"`},
 	{"address", `"10.36.0.1:7711"`, `"rocky:7711"`},
 	{"same_address", `"10.36.0.2:7711"`, `"10.36.0.1:7711"`},
 	{"check_target", `"172.25.36.1", `, `"gateway", `},
-	{"same_device", `udp "lan" {`, "serial \"second\" {\n device = { rocky = \"/dev/ttyS0\", apollo = \"/dev/ttyS2\" }\n}\nudp \"lan\" {"},
+	{"same_device", `udp "lan" {`,
+		"serial \"second\" {\n device = { rocky = \"/dev/ttyS0\", apollo = \"/dev/ttyS2\" }\n}\nudp \"lan\" {"},
 	{"key_missing", "/key\"", "/absent\""},
 	{"key_folder", "/key\"", "\""},
 	{"key_short", "/key\"", "/short\""},
 	{"key_garbage", "/key\"", "/garbage\""},
 	{"key_mode", "/key\"", "/open\""},
-	{"no_storage", "  storage \"storage1\" {\n    switch \"directory\" { path = \"/srv/unit1\" }\n    drive \"F:\" {}\n  }\n", ""},
+	{"no_storage",
+		"  storage \"storage1\" {\n    switch \"directory\" { path = \"/srv/unit1\" }\n    drive \"F:\" {}\n  }\n", ""},
 	{"primary", `primary       = "rocky"`, `primary = "rokcy"`},
 	{"survivor", `survivor = "apollo"`, `survivor = "nobody"`},
 	{"letter_a", `drive "F:"`, `drive "A:"`},
@@ -358,7 +363,8 @@ func TestTooManyUnits(t *testing.T) {
 	src, _ := good(t)
 	var b strings.Builder
 	for i := range maxUnits {
-		fmt.Fprintf(&b, "group \"g%d\" {\n primary = \"rocky\"\n storage \"s%d\" {\n switch \"directory\" { path = \"/srv/%d\" }\n}\n}\n", i, i, i)
+		fmt.Fprintf(&b, "group \"g%[1]d\" {\n primary = \"rocky\"\n storage \"s%[1]d\" {\n"+
+			"switch \"directory\" { path = \"/srv/%[1]d\" }\n}\n}\n", i)
 	}
 	_, diags := Parse("config.hcl", []byte(src+b.String()), Options{Server: "rocky"})
 	if len(diags) != 1 || !strings.HasPrefix(diags[0].Summary, codeTooMany) {
@@ -470,5 +476,37 @@ func TestKeyGenerate(t *testing.T) {
 	}
 	if err := KeyGenerate(path); err == nil {
 		t.Error("a key was overwritten")
+	}
+}
+
+// The reference names every code and every attribute.
+func TestReferenceIsComplete(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"diagnostics.go", "../pluginhost/error.go"} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, code := range regexp.MustCompile(`ORS-\d{4}`).FindAllString(string(src), -1) {
+			if !strings.Contains(string(doc), code) {
+				t.Errorf("docs/configuration.md does not explain %s", code)
+			}
+		}
+	}
+	for _, file := range []string{"blocks.go", "group.go"} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range regexp.MustCompile(`(?s)attributes\((.*?)\)`).FindAllStringSubmatch(string(src), -1) {
+			for _, name := range regexp.MustCompile(`"([a-z_0-9]+)!?"`).FindAllStringSubmatch(call[1], -1) {
+				if !strings.Contains(string(doc), name[1]) {
+					t.Errorf("docs/configuration.md does not explain the attribute %s", name[1])
+				}
+			}
+		}
 	}
 }

@@ -58,8 +58,8 @@ func readKey(path string, at hcl.Range) ([]byte, *hcl.Diagnostic) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, mistake(codeKeyMode, at,
 			fmt.Sprintf("the key file %s may be read or written by others (mode %04o)", path, mode),
-			"Whoever knows the key can speak for your partner: take the rights of others away with chmod 600, and make a new key "+
-				"if others have read this one.")
+			"Whoever knows the key can speak for your partner: take the rights of others away with chmod 600, and "+
+				"make a new key if others have read this one.")
 	}
 	key := make([]byte, hex.DecodedLen(len(bytes.TrimSpace(raw))))
 	if _, err := hex.Decode(key, bytes.TrimSpace(raw)); err != nil {
