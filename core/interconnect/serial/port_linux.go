@@ -73,8 +73,10 @@ func setMode(device string, baud int) error {
 // prepare takes the port exclusively, and throws away what was received before. It leaves the modem lines up when
 // the port is closed: an agent that died must not look like a server without power.
 func prepare(fd int) error {
-	if err := unix.IoctlSetInt(fd, unix.TIOCEXCL, 0); err != nil {
-		return fmt.Errorf("take exclusively: %w", err)
+	if !isPty(fd) {
+		if err := unix.IoctlSetInt(fd, unix.TIOCEXCL, 0); err != nil {
+			return fmt.Errorf("take exclusively: %w", err)
+		}
 	}
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -85,6 +87,17 @@ func prepare(fd int) error {
 		return fmt.Errorf("keep the modem lines up: %w", err)
 	}
 	return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
+}
+
+// isPty tells a pseudo-terminal, whose exclusive mode would outlive an agent that was killed for as long as anybody else holds
+// the terminal: only the lock on the file is taken there. The numbers are those of Unix98 slaves (linux/major.h).
+func isPty(fd int) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false
+	}
+	major := unix.Major(uint64(st.Rdev))
+	return major >= 136 && major <= 143
 }
 
 func (p *linuxPort) control(f func(fd int) error) error {
