@@ -70,8 +70,25 @@ func TestGood(t *testing.T) {
 	if len(diags) > 0 {
 		t.Fatal(text(c, diags))
 	}
+	ignored := []cmp.Option{
+		cmpopts.IgnoreTypes(hcl.Range{}), cmpopts.IgnoreFields(Application{}, "Body"), cmpopts.IgnoreUnexported(Config{}),
+		cmpopts.IgnoreFields(Note{}, "Detail"),
+	}
+	if diff := cmp.Diff(wantGood(src, dir), c, ignored...); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := c.Kinds(); !cmp.Equal(got, []string{"ipset", "generic"}) {
+		t.Errorf("kinds %v", got)
+	}
+	if got := len(c.Units()); got != 2 {
+		t.Errorf("%d units", got)
+	}
+}
+
+// wantGood is what is in the good file.
+func wantGood(src, dir string) *Config {
 	key, _ := hex.DecodeString(strings.Repeat("0123456789abcdef", 4))
-	want := &Config{
+	return &Config{
 		Path:    "good.hcl",
 		Digest:  sha256.Sum256(hclwrite.Format([]byte(src))),
 		Pair:    Pair{Name: "cpqlab", Mode: "online", OnShutdown: "switchover", UnsafeDemo: true},
@@ -122,19 +139,6 @@ func TestGood(t *testing.T) {
 			},
 		},
 		Notes: []Note{{Code: codeNoteUnpinned, Summary: `plugin "ipset" is not pinned`}},
-	}
-	ignored := []cmp.Option{
-		cmpopts.IgnoreTypes(hcl.Range{}), cmpopts.IgnoreFields(Application{}, "Body"), cmpopts.IgnoreUnexported(Config{}),
-		cmpopts.IgnoreFields(Note{}, "Detail"),
-	}
-	if diff := cmp.Diff(want, c, ignored...); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if got := c.Kinds(); !cmp.Equal(got, []string{"ipset", "generic"}) {
-		t.Errorf("kinds %v", got)
-	}
-	if got := len(c.Units()); got != 2 {
-		t.Errorf("%d units", got)
 	}
 }
 

@@ -22,6 +22,7 @@ type child struct {
 
 	mu      sync.Mutex
 	started bool
+	doomed  bool   // killed, perhaps before it was started
 	ended   string // how it ended
 
 	stdoutRead *os.File
@@ -57,6 +58,9 @@ func (p *child) Start(context.Context) error {
 		return err
 	}
 	p.started = true
+	if p.doomed {
+		_ = p.cmd.Process.Kill()
+	}
 	go p.reap()
 	return nil
 }
@@ -90,10 +94,11 @@ func (p *child) pid() int {
 }
 
 // kill sends SIGKILL to exactly this process: os.Process holds a pidfd (on Windows a handle), so a reused number is
-// never hit.
+// never hit. A process that is just being started ends as soon as it is.
 func (p *child) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.doomed = true
 	if p.started {
 		_ = p.cmd.Process.Kill()
 	}
