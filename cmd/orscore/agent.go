@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/orscore/ors/core"
+)
+
+func (a *app) agentCommand() *cobra.Command {
+	var o core.Options
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this server's recovery agent",
+		Long: `Run this server's recovery agent in the foreground until SIGTERM or SIGINT. It then says goodbye to its partner and leaves the
+applications running: nothing moves. To end applications, too, use "orscore shutdown".`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch o.LogLevel {
+			case "trace", "debug", "info", "warn", "error":
+			default:
+				return usage("--log-level is %q, wanted trace, debug, info, warn or error", o.LogLevel)
+			}
+			o.ConfigPath, o.Server, o.Out = a.config, a.server, c.ErrOrStderr()
+			return core.Run(c.Context(), o)
+		},
+	}
+	c.Flags().StringVar(&o.StateDir, "state-dir", "", "`folder` of the state, instead of the configuration's agent.state_dir")
+	c.Flags().StringVar(&o.RunDir, "run-dir", "", "`folder` of the control socket, instead of the configuration's agent.run_dir")
+	c.Flags().StringVar(&o.LogLevel, "log-level", "info", "least `level` to log: trace, debug, info, warn, error")
+	c.Flags().BoolVar(&o.LogJSON, "log-json", false, "log one JSON object a line")
+	return c
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and what it needs on this server",
+		Long: `Check the configuration file, the plugins and what they say of their applications, the folders and the switches. Nothing is
+changed and no application is started. The exit code is 2 when there are errors, 0 when there are warnings at most.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := core.Check(c.Context(), core.Options{ConfigPath: a.config, Server: a.server, Out: c.ErrOrStderr(), LogLevel: "error"})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(c.OutOrStdout(), checkReport(r))
+			} else {
+				err = printReport(c.OutOrStdout(), a.config, r)
+			}
+			if err == nil && r.Failed() {
+				return &exitError{code: exitUsage}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON: ok, server, groups, problems[]")
+	return c
+}
+
+// checked is the JSON of `orscore check`.
+type checked struct {
+	OK       bool           `json:"ok"`
+	Server   string         `json:"server"`
+	Groups   int            `json:"groups"`
+	Problems []core.Problem `json:"problems"`
+}
+
+func checkReport(r *core.Report) checked {
+	out := checked{OK: !r.Failed(), Server: r.Server, Groups: r.Groups, Problems: r.Problems}
+	if out.Problems == nil {
+		out.Problems = []core.Problem{}
+	}
+	return out
+}
+
+// printReport shows the findings that have source lines first, then the others.
+func printReport(w io.Writer, path string, r *core.Report) error {
+	r.Config.WriteDiagnostics(w, r.Diagnostics, colourful(w))
+	shown := map[string]bool{}
+	for _, d := range r.Diagnostics {
+		shown[d.Summary+"\n"+d.Detail] = true
+	}
+	errorCount := 0
+	for _, p := range r.Problems {
+		if p.Severity == "error" {
+			errorCount++
+		}
+		if shown[p.Code+": "+p.Summary+"\n"+p.Detail] || shown[p.Summary+"\n"+p.Detail] {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%s: %s: %s\n  %s\n", p.Severity, p.Code, p.Summary, p.Detail); err != nil {
+			return err
+		}
+	}
+	verdict := fmt.Sprintf("%s: ready on %s, %d group(s)", path, r.Server, r.Groups)
+	if errorCount > 0 {
+		verdict = fmt.Sprintf("%s: %d error(s): the agent would refuse to start, or a group could not run here", path, errorCount)
+	}
+	_, err := fmt.Fprintln(w, verdict)
+	return err
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
