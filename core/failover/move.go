@@ -197,6 +197,7 @@ func (x *stepper) endGiving(gi int, moved bool, text string, cancel bool) {
 		code = ""
 	}
 	x.note(gi, "move-ended", code, text)
+	x.readAll(gi)
 	x.do(Action{Kind: MoveEnded, Group: gi, Move: id, Moved: moved, Text: text, Code: code})
 }
 

@@ -189,6 +189,7 @@ func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, repo
 	case err != nil:
 		end(false, "failed", "ORS-1025", "the end of the move was not seen: "+err.Error()+"; see status")
 	case res.Moved:
+		n.awaitOwner(ctx, g, owner.Other())
 		end(true, "done", "", res.Text)
 	default:
 		end(false, "failed", res.Code, res.Text)
@@ -228,6 +229,25 @@ func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveP
 	}
 }
 
+// awaitOwner waits for a moment until the switch has been seen to show a group with a server, so that whoever looks next sees it.
+func (n *Node) awaitOwner(ctx context.Context, g int, owner failover.Server) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	changed, done := n.changed.Subscribe()
+	defer done()
+	for {
+		now, err := ask(ctx, n, func() failover.Server { return n.groupOwner(g) })
+		if err != nil || now == owner {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // runMove starts the move where the group is and waits for its end. Its own bound is longer than the decision's.
 func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason string,
 	report func(control.MoveProgress)) (moveResult, error) {
@@ -258,7 +278,8 @@ func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason
 	for {
 		select {
 		case r := <-records:
-			if r.Group == n.groupName(g) {
+			// steps that only repeat a phase are for timelines
+			if r.Group == n.groupName(g) && (r.Kind != "step" || r.Step != "claimed" && r.Step != "active") {
 				report(control.MoveProgress{Group: r.Group, Step: r.Step, Text: r.Text, Code: r.Code})
 			}
 		case res := <-w.result:

@@ -94,20 +94,21 @@ type Node struct {
 	start  time.Time
 
 	// owned by the loop
-	state     failover.State
-	detector  *interconnect.Detector
-	heardAt   time.Time // newest beat on any link
-	network   failover.Answer
-	wake      time.Time // when the loop wanted to be woken
-	failing   bool      // the hard state cannot be written
-	retryAt   time.Time // when a decision that could not be recorded is tried again
-	houseAt   time.Time // when beat, status and moves are seen to next
-	heldTurn  int
-	moves     map[uint64]*moveWait
-	results   map[uint64]moveResult // of moves that the partner asked for
-	resultIDs []uint64
-	lastTold  time.Time
-	silentWas map[string]bool
+	state      failover.State
+	detector   *interconnect.Detector
+	heardAt    time.Time // newest beat on any link
+	network    failover.Answer
+	wake       time.Time // when the loop wanted to be woken
+	failing    bool      // the hard state cannot be written
+	retryAt    time.Time // when a decision that could not be recorded is tried again
+	houseAt    time.Time // when beat, status and moves are seen to next
+	heldTurn   int
+	moves      map[uint64]*moveWait
+	results    map[uint64]moveResult // of moves that the partner asked for
+	resultIDs  []uint64
+	lastTold   time.Time
+	toldPhases string
+	silentWas  map[string]bool
 
 	events  chan failover.Event
 	calls   chan func()

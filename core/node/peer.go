@@ -52,13 +52,17 @@ func (n *Node) tellMove(a failover.Action) {
 	n.sendJSON(msgMove, moveWord{Group: n.groupName(a.Group), ID: a.Move, Word: a.Word, Text: text}, false)
 }
 
-// tellStatus tells the partner once a second how things are here.
+// tellStatus tells the partner once a second how things are here, and soon after a group's phase has changed.
 func (n *Node) tellStatus() {
 	now := time.Now()
-	if now.Sub(n.lastTold) < time.Second || n.state.Partner.Lost {
+	phases := ""
+	for g := range n.state.Groups {
+		phases += n.state.Groups[g].Phase.String() + " "
+	}
+	if (now.Sub(n.lastTold) < time.Second && phases == n.toldPhases) || n.state.Partner.Lost {
 		return
 	}
-	n.lastTold = now
+	n.lastTold, n.toldPhases = now, phases
 	st := n.status()
 	for _, s := range st.Servers {
 		if s.Self {

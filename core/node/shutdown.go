@@ -54,6 +54,9 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 			return fmt.Errorf("ORS-1026: not all groups have stopped: %s; the agent goes on; see status", left)
 		}
 	}
+	if err := n.call(ctx, n.tellStatus); err != nil {
+		return err
+	}
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancelBye()
 	if err := n.o.Interconnect.Goodbye(bye); err != nil {

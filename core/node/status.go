@@ -190,7 +190,7 @@ func (n *Node) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
 
 // mergePartner adds what the partner says of its own side.
 func (n *Node) mergePartner(groups []control.Group, p partnerView) {
-	fresh := p.status != nil && time.Since(p.statusAt) < max(3*time.Second, 2*n.cfg.Interconnect.Timeout)
+	fresh := p.status != nil && !n.state.Partner.Lost && time.Since(p.statusAt) < max(3*time.Second, 2*n.cfg.Interconnect.Timeout)
 	for i := range groups {
 		g := &groups[i]
 		g.PartnerPhase = "unknown"
