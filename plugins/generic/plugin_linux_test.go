@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,7 +161,9 @@ func (f *fixture) caller() *pluginv1.Caller {
 }
 
 func (f *fixture) tryStart(ctx context.Context) (plugintest.Started, error) {
-	s, err := f.plugin.StartApplication(ctx, &pluginv1.StartRequest{Caller: f.caller(), Application: f.app, Previous: f.handle})
+	s, err := f.plugin.StartApplication(ctx, &pluginv1.StartRequest{
+		Caller: f.caller(), Application: f.app, Previous: f.handle,
+	})
 	if err == nil {
 		f.handle = s.Handle
 	}
@@ -302,7 +305,8 @@ func server(t testing.TB, args ...string) (map[string]any, string) {
 	}, addr
 }
 
-// actAsCore is the other process of TestCoreDies: it starts a plugin and an application, tells of them, and waits to be killed.
+// actAsCore is the other process of TestCoreDies: it starts a plugin and an application, tells of them, and waits to
+// be killed.
 func actAsCore(dir string) {
 	programs = dir
 	fail := func(err error) {
@@ -335,7 +339,9 @@ func TestServiceLifecycle(t *testing.T) {
 	body["before_start"] = []map[string]any{{"command": []string{"touch", mark}}}
 	body["check"] = append(body["check"].([]map[string]any),
 		map[string]any{"type": "http", "url": "http://" + addr + "/health"},
-		map[string]any{"type": "command", "command": []string{"sh", "-c", `test "$ORS_DRIVE_E" = "$ORS_D1_PATH" -a "$ORS_D1" = G:`}})
+		map[string]any{"type": "command", "command": []string{
+			"sh", "-c", `test "$ORS_DRIVE_E" = "$ORS_D1_PATH" -a "$ORS_D1" = G:`,
+		}})
 	f := protect(t, body)
 	ctx, cancel := f.context()
 	defer cancel()
@@ -420,6 +426,32 @@ func TestPluginKilledDuringStart(t *testing.T) {
 	f.health(pluginv1.Health_HEALTH_OK)
 }
 
+// TestSignalsToThePlugin: a hang-up does not end it, SIGTERM does, and neither touches the application.
+func TestSignalsToThePlugin(t *testing.T) {
+	body, _ := server(t)
+	f := protect(t, body)
+	f.start()
+	run := f.run()
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGINT} {
+		if err := unix.Kill(f.plugin.PID, sig); err != nil { // our child, not yet reaped by another
+			t.Fatal(err)
+		}
+	}
+	f.health(pluginv1.Health_HEALTH_OK)
+	if err := unix.Kill(f.plugin.PID, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	f.await("the plugin's end", f.plugin.Exited)
+	if err := f.plugin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !living(run.Main) {
+		t.Error("the application ended with its plugin")
+	}
+	f.launch()
+	f.health(pluginv1.Health_HEALTH_OK)
+}
+
 func TestApplicationKilled(t *testing.T) {
 	body, _ := server(t)
 	f := protect(t, body)
@@ -499,7 +531,9 @@ func descendants(t testing.TB, run supervise.Run) []supervise.Identity {
 
 func TestStopOfAStubbornFamily(t *testing.T) {
 	body, _ := server(t, "-stubborn", "-child")
-	body["stop"] = []map[string]any{{"kill_after": "100ms", "timeout": "100ms", "command": []string{"sh", "-c", "sleep 60"}}}
+	body["stop"] = []map[string]any{{
+		"kill_after": "100ms", "timeout": "100ms", "command": []string{"sh", "-c", "sleep 60"},
+	}}
 	f := protect(t, body)
 	f.start()
 	kin := descendants(t, f.run())
@@ -652,7 +686,7 @@ func TestStartsWithOneOperationJoin(t *testing.T) {
 		t.Fatal(a.err, b.err)
 	}
 	f.handle = a.s.Handle
-	if !bytes.Equal(a.s.Handle.GetState(), b.s.Handle.GetState()) || strings.Join(a.s.Steps, " ") != strings.Join(b.s.Steps, " ") {
+	if !bytes.Equal(a.s.Handle.GetState(), b.s.Handle.GetState()) || !slices.Equal(a.s.Steps, b.s.Steps) {
 		t.Errorf("the two went apart:\n%v %s\n%v %s", a.s.Steps, a.s.Handle.GetState(), b.s.Steps, b.s.Handle.GetState())
 	}
 }
@@ -686,7 +720,8 @@ func TestBatch(t *testing.T) {
 	f.start()
 	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
 	f.health(pluginv1.Health_HEALTH_OK)
-	if out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log")); err != nil || string(out) != "run G: hello rocky\n" {
+	out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log"))
+	if err != nil || string(out) != "run G: hello rocky\n" {
 		t.Errorf("output is %q, %v", out, err)
 	}
 	f.killPlugin()
@@ -706,7 +741,8 @@ func TestBatchThatFails(t *testing.T) {
 	})
 	ctx, cancel := f.context()
 	defer cancel()
-	if _, err := f.tryStart(ctx); err != nil { // it may have ended before its start has: then the start fails with the same words
+	// It may have ended before its start has: then the start fails with the same words.
+	if _, err := f.tryStart(ctx); err != nil {
 		if !strings.Contains(err.Error(), "printer") {
 			t.Fatal(err)
 		}
@@ -728,7 +764,9 @@ func TestStartFails(t *testing.T) {
 	}{
 		"no program":     {map[string]any{"command": []string{"/nowhere/at/all"}}, "no such file"},
 		"no interpreter": {map[string]any{"command": []string{program("script")}}, "interpreter"},
-		"no folder":      {map[string]any{"command": []string{"sleep", "1h"}, "working_directory": "/nowhere"}, "working directory"},
+		"no folder": {map[string]any{
+			"command": []string{"sleep", "1h"}, "working_directory": "/nowhere",
+		}, "working directory"},
 		"prepare fails": {map[string]any{
 			"command":      []string{"sleep", "1h"},
 			"before_start": []map[string]any{{"command": []string{"sh", "-c", "exit 4"}}},
@@ -741,7 +779,9 @@ func TestStartFails(t *testing.T) {
 			"command": []string{program("app"), "-say", "cannot", "-exit", "9"}, "check": never,
 			"exit_codes": map[string]string{"9": "no licence"},
 		}, "no licence"},
-		"never ready": {map[string]any{"command": []string{"sh", "-c", "sleep 1h & sleep 1h"}, "check": never}, "did not pass"},
+		"never ready": {map[string]any{
+			"command": []string{"sh", "-c", "sleep 1h & sleep 1h"}, "check": never,
+		}, "did not pass"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(program("script"), []byte("#!/nowhere/sh\n"), 0o755); err != nil {
@@ -835,7 +875,9 @@ func TestRunsAsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to change the user")
 	}
-	f := protect(t, map[string]any{"mode": "batch", "command": []string{"sh", "-c", "id -u; echo $USER; pwd"}, "user": "nobody"})
+	f := protect(t, map[string]any{
+		"mode": "batch", "command": []string{"sh", "-c", "id -u; echo $USER; pwd"}, "user": "nobody",
+	})
 	f.start()
 	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
 	out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log"))
@@ -856,7 +898,9 @@ func TestReady(t *testing.T) {
 		"not installed":      {map[string]any{"command": []string{"no-such-program-here"}}, "command"},
 		"not executable":     {map[string]any{"command": []string{"/etc/passwd"}}, "command"},
 		"no user":            {map[string]any{"command": []string{"true"}, "user": "no-such-user"}, "user"},
-		"no folder":          {map[string]any{"command": []string{"true"}, "working_directory": "/no/such"}, "working_directory"},
+		"no folder": {map[string]any{
+			"command": []string{"true"}, "working_directory": "/no/such",
+		}, "working_directory"},
 		"check not installed": {map[string]any{
 			"command": []string{"true"}, "check": []map[string]any{{"type": "command", "command": []string{"/no/such"}}},
 		}, "check[0].command"},

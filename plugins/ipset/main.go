@@ -1,5 +1,5 @@
-// Command ors-plugin-ipset moves a network address with its group: it is taken on an adapter of the server that owns the group,
-// announced to the network, and given up when the group leaves.
+// Command ors-plugin-ipset moves a network address with its group: it is taken on an adapter of the server that owns
+// the group, announced to the network, and given up when the group leaves.
 package main
 
 import (

@@ -57,7 +57,8 @@ func run(m *testing.M) int {
 	return code
 }
 
-// network is a switch with three hosts, each in a network namespace of its own: rocky and apollo, a pair, and a client.
+// network is a switch with three hosts, each in a network namespace of its own: rocky and apollo, a pair, and a
+// client.
 type network struct {
 	testing.TB
 	prefix string
@@ -115,7 +116,8 @@ func (n *network) ip(args ...string) string {
 func (n *network) addresses() []string {
 	n.Helper()
 	var out []string
-	for _, line := range strings.Split(strings.TrimSpace(n.ip("-n", n.ns("apollo"), "-o", "-4", "addr", "show", "dev", "eth0")), "\n") {
+	all := strings.TrimSpace(n.ip("-n", n.ns("apollo"), "-o", "-4", "addr", "show", "dev", "eth0"))
+	for _, line := range strings.Split(all, "\n") {
 		if f := strings.Fields(strings.Split(line, "\\")[0]); len(f) > 3 {
 			out = append(out, f[3]+" "+f[len(f)-1])
 		}
@@ -226,7 +228,9 @@ func (f *fixture) caller() *pluginv1.Caller {
 func (f *fixture) start() (plugintest.Started, error) {
 	ctx, cancel := f.context()
 	defer cancel()
-	s, err := f.plugin.StartApplication(ctx, &pluginv1.StartRequest{Caller: f.caller(), Application: f.app, Previous: f.handle})
+	s, err := f.plugin.StartApplication(ctx, &pluginv1.StartRequest{
+		Caller: f.caller(), Application: f.app, Previous: f.handle,
+	})
 	if err == nil {
 		f.handle = s.Handle
 	}
@@ -360,8 +364,8 @@ func (n *network) mac(host string) string {
 	return f[slices.Index(f, "link/ether")+1]
 }
 
-// takeOver measures one takeover as a client sees it that has the old server in its cache: the plugin's share, and from the
-// beginning of the start to the next answer.
+// takeOver measures one takeover as a client sees it that has the old server in its cache: the plugin's share, and
+// from the beginning of the start to the next answer.
 func takeOver(t testing.TB, body map[string]any) (start, answer time.Duration) {
 	f := protect(t, body)
 	p := f.pinger()
@@ -403,7 +407,8 @@ func TestReplacesTheDummyAndNothingElse(t *testing.T) {
 	}
 	f.wantAddresses("172.25.36.45/24 eth0:ors", "172.25.36.46/24 eth0")
 	now := f.ip("-n", f.ns("apollo"), "-4", "route")
-	if !strings.Contains(now, "default via 172.25.36.100") || !strings.Contains(now, "172.25.36.0/24 dev eth0 proto kernel scope link src 172.25.36.46") {
+	if !strings.Contains(now, "default via 172.25.36.100") ||
+		!strings.Contains(now, "172.25.36.0/24 dev eth0 proto kernel scope link src 172.25.36.46") {
 		t.Errorf("routes were\n%sand are\n%s", routes, now)
 	}
 	f.health(pluginv1.Health_HEALTH_OK)

@@ -14,9 +14,9 @@ import (
 
 const epochFile = "epoch.json"
 
-// epochs keeps the newest epoch that was seen for one application, in memory and in the application's work folder, so that
-// a plugin that was restarted still refuses a caller that has lost the group. The file is not synced: it must survive
-// the plugin, not the power, because after a restart of the server nothing of the old epoch runs.
+// epochs keeps the newest epoch that was seen for one application, in memory and in the application's work folder, so
+// that a plugin that was restarted still refuses a caller that has lost the group. The file is not synced: it must
+// survive the plugin, not the power, because after a restart of the server nothing of the old epoch runs.
 type epochs struct {
 	loaded bool
 	newest uint64
@@ -44,8 +44,9 @@ func (e *epochs) load(dir string) error {
 	return nil
 }
 
-// admit refuses an epoch older than the newest, and records a newer one before anything is done under it. A Kill is admitted
-// even where the record cannot be read or written: an application whose storage is gone must not live on for a full disk.
+// admit refuses an epoch older than the newest, and records a newer one before anything is done under it. A Kill is
+// admitted even where the record cannot be read or written: an application whose storage is gone must not live on for
+// a full disk.
 func (e *epochs) admit(dir string, epoch uint64, kill bool) error {
 	if err := e.load(dir); err != nil && !kill {
 		return status.Error(codes.Unavailable, err.Error())

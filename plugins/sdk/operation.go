@@ -22,8 +22,9 @@ const (
 
 func (v verb) String() string { return [...]string{"start", "stop", "kill"}[v] }
 
-// lingerGone is how long an operation goes on after its last caller left. A caller that leaves because its process died takes the
-// connection, and soon this process, with it: the operation must not be undone then, since applications outlive the core.
+// lingerGone is how long an operation goes on after its last caller left. A caller that leaves because its process
+// died takes the connection, and soon this process, with it: the operation must not be undone then, since
+// applications outlive the core.
 const lingerGone = 150 * time.Millisecond
 
 // backgroundEnd bounds the wait for a background job that was told to end.
@@ -66,8 +67,8 @@ func newSlot() *slot {
 	return s
 }
 
-// begin returns the operation for a call: the one under way or finished with the same id, else a new one. The caller must
-// follow it.
+// begin returns the operation for a call: the one under way or finished with the same id, else a new one. The caller
+// must follow it.
 func (s *slot) begin(v verb, id string, act func(context.Context, *operation) (any, error)) *operation {
 	s.mu.Lock()
 	defer s.mu.Unlock()

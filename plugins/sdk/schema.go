@@ -6,8 +6,8 @@ import (
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
-// Schema is the body of a block: what it may hold. The core decodes HCL with it, so that every mistake shows file, line and
-// column, and makes the plugin's reference page out of it.
+// Schema is the body of a block: what it may hold. The core decodes HCL with it, so that every mistake shows file,
+// line and column, and makes the plugin's reference page out of it.
 type Schema struct {
 	Description string
 	Attributes  []Attribute
@@ -24,7 +24,8 @@ type Attribute struct {
 	Sensitive   bool // never shown
 }
 
-// Block is a nested block. It reaches the plugin as a list of objects, in order; its labels are attributes of these names.
+// Block is a nested block. It reaches the plugin as a list of objects, in order; its labels are attributes of these
+// names.
 type Block struct {
 	Name     string
 	Labels   []string

@@ -1,9 +1,9 @@
-// Package sdk is what a vendor imports to write a plugin: a program that knows one kind of application and starts, watches and
-// stops it for the core of ORS. A plugin's main is one call of Serve.
+// Package sdk is what a vendor imports to write a plugin: a program that knows one kind of application and starts,
+// watches and stops it for the core of ORS. A plugin's main is one call of Serve.
 //
-// The package takes care of the protocol: epochs, repeated operations, one change at a time for each application, deadlines,
-// logs, signals, and the end of the process when the core is gone. An application must outlive its plugin; package supervise
-// keeps processes alive beyond it.
+// The package takes care of the protocol: epochs, repeated operations, one change at a time for each application,
+// deadlines, logs, signals, and the end of the process when the core is gone. An application must outlive its plugin;
+// package supervise keeps processes alive beyond it.
 //
 // It must never import the core, never write to standard output, and never touch an application by itself.
 package sdk
@@ -29,29 +29,30 @@ type Plugin struct {
 	Description string
 	// Schema says what the config block of an application of this kind may hold.
 	Schema Schema
-	// New makes the value that serves one call about one application. It decodes Instance.Config and must do nothing else:
-	// it is called for each call of the core, and what must last is kept in Instance.WorkDir or in the handle. Its error is
-	// reported as a problem of the configuration.
+	// New makes the value that serves one call about one application. It decodes Instance.Config and must do nothing
+	// else: it is called for each call of the core, and what must last is kept in Instance.WorkDir or in the handle.
+	// Its error is reported as a problem of the configuration.
 	New func(Instance) (Application, error)
 	// OnEvent, if set, is told what happens to the pair and its groups. Calls come one after the other.
 	OnEvent func(Event)
 }
 
-// Application is one protected instance as configured. Start, Stop and Kill of one application never run at the same time;
-// Ready, Recover and Probe may run beside them. Every context has a deadline and ends early when the core gives up; a method
-// returns soon after.
+// Application is one protected instance as configured. Start, Stop and Kill of one application never run at the same
+// time; Ready, Recover and Probe may run beside them. Every context has a deadline and ends early when the core gives
+// up; a method returns soon after.
 //
 // A known handle is nil when the core has none.
 type Application interface {
 	// Validate reports what the schema cannot express. It touches neither application, nor disk, nor network.
 	Validate(ctx context.Context) []Problem
-	// Ready reports what keeps this application from being started on this server now. It changes nothing. The drives may be
-	// absent, because the partner owns them.
+	// Ready reports what keeps this application from being started on this server now. It changes nothing. The drives
+	// may be absent, because the partner owns them.
 	Ready(ctx context.Context) []Problem
-	// Start brings the application up and returns how to find it again. If it runs already, Start returns its handle and
-	// starts nothing. An error means that nothing was left behind. Each step is told through progress.
+	// Start brings the application up and returns how to find it again. If it runs already, Start returns its handle
+	// and starts nothing. An error means that nothing was left behind. Each step is told through progress.
 	Start(ctx context.Context, known *Handle, progress Progress) (Handle, error)
-	// Recover says whether the application still runs; only a sure answer may be Stopped. It starts and stops nothing.
+	// Recover says whether the application still runs; only a sure answer may be Stopped. It starts and stops
+	// nothing.
 	Recover(ctx context.Context, known *Handle) Recovered
 	// Probe says whether a running application is healthy.
 	Probe(ctx context.Context, known *Handle) Probed
@@ -71,8 +72,8 @@ type Instance struct {
 	Config json.RawMessage
 	// Drives are the group's drives in the order of the configuration: d1 … dn.
 	Drives []Drive
-	// WorkDir is a folder of this application on this server, for the plugin's use. It is not on switched storage and may be
-	// empty after a restart of the server. The SDK keeps the file epoch.json in it.
+	// WorkDir is a folder of this application on this server, for the plugin's use. It is not on switched storage and
+	// may be empty after a restart of the server. The SDK keeps the file epoch.json in it.
 	WorkDir string
 	// Caller is the core that calls; zero in Validate.
 	Caller Caller
@@ -82,8 +83,8 @@ type Instance struct {
 	background func(func(context.Context))
 }
 
-// Decode fills v, a pointer to a struct with json tags, from the configuration. A name that v does not know is an error,
-// because it means that schema and struct have come apart.
+// Decode fills v, a pointer to a struct with json tags, from the configuration. A name that v does not know is an
+// error, because it means that schema and struct have come apart.
 func (i Instance) Decode(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(i.Config))
 	dec.DisallowUnknownFields()
@@ -93,9 +94,9 @@ func (i Instance) Decode(v any) error {
 	return nil
 }
 
-// Background runs job beside the calls, for as long as the application runs: its context ends when the next Start, Stop or Kill
-// of the application begins, or the plugin ends. That operation waits for job to return. It ends with the plugin, so it
-// is for work that may be lost, such as announcements.
+// Background runs job beside the calls, for as long as the application runs: its context ends when the next Start,
+// Stop or Kill of the application begins, or the plugin ends. That operation waits for job to return. It ends with
+// the plugin, so it is for work that may be lost, such as announcements.
 func (i Instance) Background(job func(context.Context)) {
 	if i.background != nil {
 		i.background(job)
@@ -117,8 +118,8 @@ type Caller struct {
 	OperationID string // the same for repeats of one operation
 }
 
-// Handle is how a plugin finds its application again. The core keeps it and never looks inside. A plugin reads the handles of
-// its own older versions.
+// Handle is how a plugin finds its application again. The core keeps it and never looks inside. A plugin reads the
+// handles of its own older versions.
 type Handle struct {
 	Version uint32
 	State   []byte

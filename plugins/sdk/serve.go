@@ -57,8 +57,9 @@ func Serve(p Plugin) {
 	os.Exit(0)
 }
 
-// endWithCore ends the process when the core's connection has ended, has never come, or SIGTERM asks for it. SIGHUP and
-// SIGPIPE are taken, not ignored, so that they neither kill the plugin nor stay ignored in the programs it starts.
+// endWithCore ends the process when the core's connection has ended, has never come, or SIGTERM asks for it. SIGHUP
+// and SIGPIPE are taken, not ignored, so that they neither kill the plugin nor stay ignored in the programs it
+// starts.
 func endWithCore(srv *server, watch *connections, log hclog.Logger) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

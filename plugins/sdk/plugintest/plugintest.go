@@ -1,5 +1,5 @@
-// Package plugintest runs a plugin as the core does, as a process of its own over go-plugin with mutual TLS, for the tests of
-// plugins in any language.
+// Package plugintest runs a plugin as the core does, as a process of its own over go-plugin with mutual TLS, for the
+// tests of plugins in any language.
 //
 // It must never reach into a plugin other than through the protocol.
 package plugintest
@@ -32,8 +32,8 @@ type Process struct {
 	client *plugin.Client
 }
 
-// Start runs a plugin: a program and its arguments, so that a test may put something such as `ip netns exec` in front. Its logs are
-// written to logs.
+// Start runs a plugin: a program and its arguments, so that a test may put something such as `ip netns exec` in
+// front. Its logs are written to logs.
 func Start(logs io.Writer, argv ...string) (*Process, error) {
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
@@ -120,8 +120,8 @@ func (p *Process) StartApplication(ctx context.Context, r *pluginv1.StartRequest
 	}
 }
 
-// Config fills body as the core does: every attribute of the schema is there, with its default or null, and every block is a
-// list. Defaults are taken as JSON, which all literals of HCL but here-documents are.
+// Config fills body as the core does: every attribute of the schema is there, with its default or null, and every
+// block is a list. Defaults are taken as JSON, which all literals of HCL but here-documents are.
 func Config(schema *pluginv1.Block, body map[string]any) ([]byte, error) {
 	filled, err := fill(schema, body)
 	if err != nil {

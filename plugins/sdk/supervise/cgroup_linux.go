@@ -34,8 +34,8 @@ func makeCgroup(id string) string {
 	return dir
 }
 
-// sweepCgroups removes empty groups of runs whose supervisor was killed. The kernel refuses to remove one with a process in it;
-// a young one may be about to get its first.
+// sweepCgroups removes empty groups of runs whose supervisor was killed. The kernel refuses to remove one with a
+// process in it; a young one may be about to get its first.
 func sweepCgroups(own string) {
 	old, _ := filepath.Glob(filepath.Join(own, cgroupPrefix+"*"))
 	for _, dir := range old {

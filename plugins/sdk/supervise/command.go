@@ -21,8 +21,8 @@ type Command struct {
 	User *User    // nil: as the plugin
 }
 
-// Run runs the command and returns the end of its output. When ctx ends first, the command and everything in its process group
-// is killed and the error is ctx's. Otherwise an exit code other than 0 is an *exec.ExitError.
+// Run runs the command and returns the end of its output. When ctx ends first, the command and everything in its
+// process group is killed and the error is ctx's. Otherwise an exit code other than 0 is an *exec.ExitError.
 func (c Command) Run(ctx context.Context) (string, error) {
 	path, err := LookPath(c.Argv[0], c.Env)
 	if err != nil {

@@ -153,15 +153,15 @@ func processes() (map[int]procStat, error) {
 	return all, nil
 }
 
-// marked says whether the process inherited this run's marker. A process may have overwritten its environment, so only a yes
-// means something.
+// marked says whether the process inherited this run's marker. A process may have overwritten its environment, so
+// only a yes means something.
 func marked(pid int, marker []byte) bool {
 	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	return err == nil && bytes.Contains(env, marker)
 }
 
-// family lists the living processes of the run besides its supervisor. With remains, processes that only the marker tells are
-// among them: those of a run whose supervisor was killed, and its stop command.
+// family lists the living processes of the run besides its supervisor. With remains, processes that only the marker
+// tells are among them: those of a run whose supervisor was killed, and its stop command.
 func (r *Run) family(remains bool) ([]Identity, error) {
 	all, err := processes()
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 
 const cleanUp = 5 * time.Second // for ending what a start that failed has left
 
-// Start runs spec under a new supervisor and returns once the command was executed. The prepare commands are told through
-// progress. After an error nothing of it runs, or the error says what does.
+// Start runs spec under a new supervisor and returns once the command was executed. The prepare commands are told
+// through progress. After an error nothing of it runs, or the error says what does.
 func Start(ctx context.Context, spec Spec, progress func(step, text string)) (*Run, error) {
 	if err := spec.check(); err != nil {
 		return nil, err

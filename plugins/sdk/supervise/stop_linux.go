@@ -21,8 +21,8 @@ const (
 	emptyHandful = 300 * time.Millisecond // a supervisor with nothing below it for so long is stuck
 )
 
-// Look says what is known of the last run in dir, and of known, a run from a handle, which may be nil. Stopped is only said when
-// nothing of either runs.
+// Look says what is known of the last run in dir, and of known, a run from a handle, which may be nil. Stopped is
+// only said when nothing of either runs.
 func Look(dir string, known *Run) Status {
 	rec, err := Load(dir)
 	if err != nil {
@@ -51,8 +51,8 @@ func (r *Run) refresh() {
 	}
 }
 
-// Forget removes the record of the last run in dir. It is called when the run was stopped on purpose, so that its end is not taken
-// for the result of a later one.
+// Forget removes the record of the last run in dir. It is called when the run was stopped on purpose, so that its end
+// is not taken for the result of a later one.
 func Forget(dir string) error {
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("record of the supervisor: %w", err)
@@ -133,8 +133,8 @@ func (r *Run) detail(st Status, supervised bool) string {
 	return b.String()
 }
 
-// Stop ends the run as how says, each phase within its time and all of them within the deadline of ctx, and returns what is known
-// then.
+// Stop ends the run as how says, each phase within its time and all of them within the deadline of ctx, and returns
+// what is known then.
 func (r *Run) Stop(ctx context.Context, how StopHow) Status {
 	if st := r.Status(); st.State != Running {
 		return st
@@ -224,8 +224,9 @@ func pollEnd(ctx context.Context, fd int) {
 	}
 }
 
-// Kill ends everything of the run at once, and returns what is known at the end of it or of ctx. It goes on until the supervisor
-// has seen the last process end, or, where the supervisor itself was killed, until nothing is found any more.
+// Kill ends everything of the run at once, and returns what is known at the end of it or of ctx. It goes on until the
+// supervisor has seen the last process end, or, where the supervisor itself was killed, until nothing is found any
+// more.
 func (r *Run) Kill(ctx context.Context) Status {
 	boot, err := bootID()
 	if err != nil || boot != r.BootID {

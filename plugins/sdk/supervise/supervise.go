@@ -1,13 +1,13 @@
-// Package supervise keeps an application's processes alive beyond the plugin and the core that started them, and knows for
-// sure whether anything of them still runs.
+// Package supervise keeps an application's processes alive beyond the plugin and the core that started them, and
+// knows for sure whether anything of them still runs.
 //
-// The plugin's own binary, executed again, is the supervisor: one small process for each application, in a session of its
-// own, and the subreaper of everything below it, so that a descendant that daemonises stays known. It starts the prepare
-// commands and the command, appends their output to a file that it keeps bounded, and records exit status and time. Each
-// process is known by pid, start time and boot id, and none is signalled before these were compared.
+// The plugin's own binary, executed again, is the supervisor: one small process for each application, in a session of
+// its own, and the subreaper of everything below it, so that a descendant that daemonises stays known. It starts the
+// prepare commands and the command, appends their output to a file that it keeps bounded, and records exit status and
+// time. Each process is known by pid, start time and boot id, and none is signalled before these were compared.
 //
-// It must never signal a process by a bare pid, say that something has stopped without proof, write to a pipe of the core,
-// or hold a file or working directory on switched storage.
+// It must never signal a process by a bare pid, say that something has stopped without proof, write to a pipe of the
+// core, or hold a file or working directory on switched storage.
 package supervise
 
 import (
@@ -23,8 +23,8 @@ import (
 // Argument is the first argument of a program that was started as a supervisor.
 const Argument = "ors-supervise"
 
-// MarkerEnv is the environment variable that every process of a run inherits; its value is Run.ID. It tells the remains of a run
-// whose supervisor was killed.
+// MarkerEnv is the environment variable that every process of a run inherits; its value is Run.ID. It tells the
+// remains of a run whose supervisor was killed.
 const MarkerEnv = "ORS_RUN_ID"
 
 var (
@@ -45,8 +45,9 @@ type Spec struct {
 	Cwd    string   // working directory of the commands; "/" when empty
 	User   *User    // nil: as the plugin
 	Log    string   // file to which output is appended
-	// LogMaxBytes bounds Log: when it grows beyond, it is copied to Log.1 and cut to nothing. What is written between the copy
-	// and the cut is lost. The file is not behind a pipe, because the command must not die with its supervisor. 0: unbounded.
+	// LogMaxBytes bounds Log: when it grows beyond, it is copied to Log.1 and cut to nothing. What is written between
+	// the copy and the cut is lost. The file is not behind a pipe, because the command must not die with its
+	// supervisor. 0: unbounded.
 	LogMaxBytes int64
 }
 
@@ -148,8 +149,8 @@ func Load(dir string) (*Run, error) {
 	return &r, nil
 }
 
-// save writes the record atomically. It is not synced: it must survive this process, not the power, since after a restart of the
-// server nothing of the run lives and the boot id says so.
+// save writes the record atomically. It is not synced: it must survive this process, not the power, since after a
+// restart of the server nothing of the run lives and the boot id says so.
 func (r *Run) save() error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

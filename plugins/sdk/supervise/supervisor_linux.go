@@ -35,8 +35,8 @@ type order struct {
 	Spec Spec   `json:"spec"`
 }
 
-// Main becomes the supervisor, and never returns, when this program was started as one. Otherwise it does nothing. It must be
-// called before anything else in main.
+// Main becomes the supervisor, and never returns, when this program was started as one. Otherwise it does nothing. It
+// must be called before anything else in main.
 func Main() {
 	if len(os.Args) < 2 || os.Args[1] != Argument {
 		return
@@ -56,10 +56,9 @@ type supervisor struct {
 }
 
 func supervise() error {
-	if err := unix.CloseRange(reportFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		unix.CloseOnExec(reportFD)
-	}
-	// Taken, not ignored: what is ignored stays so in the command. The supervisor ends after its command, however it is asked.
+	closeInherited()
+	// Taken, not ignored: what is ignored stays so in the command. The supervisor ends after its command, however it
+	// is asked.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT,
 		syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	calm()
@@ -74,6 +73,26 @@ func supervise() error {
 	_ = s.report.Close()
 	s.wait()
 	return nil
+}
+
+// closeInherited closes what came with the execution besides what the plugin handed over: pipes of the core, files on
+// switched storage. What this program has opened itself is marked to be closed at the next execution; what was
+// inherited is not.
+func closeInherited() {
+	unix.CloseOnExec(reportFD)
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= reportFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // tell reports to the plugin. It may be gone by now, which changes nothing: a new one finds the record.
@@ -316,8 +335,8 @@ func (s *supervisor) rotate() (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// rotateLog copies a log that has grown beyond most to path.1 and cuts it to nothing. Writers have it open for appending, so they go
-// on at its new end.
+// rotateLog copies a log that has grown beyond most to path.1 and cuts it to nothing. Writers have it open for
+// appending, so they go on at its new end.
 func rotateLog(path string, most int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -342,8 +361,8 @@ func rotateLog(path string, most int64) error {
 	return f.Truncate(0)
 }
 
-// calm gives up what this process may have inherited from the recovery agent: real-time priority, niceness, protection from the
-// out-of-memory killer, file mode mask. The command must not run with any of it.
+// calm gives up what this process may have inherited from the recovery agent: real-time priority, niceness,
+// protection from the out-of-memory killer, file mode mask. The command must not run with any of it.
 func calm() {
 	unix.Umask(0o022)
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0)

@@ -222,8 +222,8 @@ func lastWords(path string) string {
 	return strings.Join(lines[max(0, len(lines)-logLines):], " | ")
 }
 
-// Recover implements sdk.Application. A batch run that has ended well counts as running until it is stopped: there is nothing to
-// start again.
+// Recover implements sdk.Application. A batch run that has ended well counts as running until it is stopped: there is
+// nothing to start again.
 func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovered {
 	st := a.look(known)
 	switch {
@@ -269,7 +269,8 @@ func (a *application) Kill(ctx context.Context, known *sdk.Handle) sdk.Ended {
 	return a.end(st.Run.Kill(ctx))
 }
 
-// end makes the answer. The record of a run that was stopped on purpose is removed: the result of a batch run holds until then.
+// end makes the answer. The record of a run that was stopped on purpose is removed: the result of a batch run holds
+// until then.
 func (a *application) end(st supervise.Status) sdk.Ended {
 	if st.State == supervise.Stopped {
 		if err := supervise.Forget(a.superviseDir()); err != nil {

@@ -17,9 +17,10 @@ import (
 // firstPause is the pause after the first attempt of a check during a start; it doubles up to the check's interval.
 const firstPause = 2 * time.Millisecond
 
-// awaitReady returns when all checks have passed, and with an error when the program ends before or the time is over. The checks
-// are awaited one after the other, in their order: what the last of them waits for is the same either way.
-func (a *application) awaitReady(ctx context.Context, run *supervise.Run, u *supervise.User, progress sdk.Progress) error {
+// awaitReady returns when all checks have passed, and with an error when the program ends before or the time is over.
+// The checks are awaited one after the other, in their order: what the last of them waits for is the same either way.
+func (a *application) awaitReady(ctx context.Context, run *supervise.Run, u *supervise.User, progress sdk.Progress,
+) error {
 	for i, c := range a.config.Check {
 		began, rise := time.Now(), 0
 		var last error
@@ -102,8 +103,8 @@ func attemptHTTP(ctx context.Context, c check) error {
 	return nil
 }
 
-// Probe implements sdk.Application. A check that ran out of time while this process itself was not scheduled says nothing of
-// the program.
+// Probe implements sdk.Application. A check that ran out of time while this process itself was not scheduled says
+// nothing of the program.
 func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 	st := a.look(known)
 	switch {
@@ -164,7 +165,8 @@ func (a *application) attemptAll(ctx context.Context, u *supervise.User) []error
 
 func timedOut(err error) bool {
 	var ne net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &ne) && ne.Timeout()
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.As(err, &ne) && ne.Timeout()
 }
 
 // lagMeter measures by how much this process is scheduled late.

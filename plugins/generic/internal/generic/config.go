@@ -1,5 +1,5 @@
-// Package generic starts, checks and stops any program: a service that keeps running or a batch run that ends. What the
-// program is and how its health shows is said by the configuration alone.
+// Package generic starts, checks and stops any program: a service that keeps running or a batch run that ends. What
+// the program is and how its health shows is said by the configuration alone.
 //
 // It must never start a second copy of a program of which one may run, or call a program stopped without proof.
 package generic
@@ -73,14 +73,14 @@ func Plugin() sdk.Plugin {
 }
 
 var schema = sdk.Schema{
-	Description: "A program and how to tell that it is well. Every command runs with ORS_GROUP, ORS_APPLICATION, ORS_SERVER, " +
-		"ORS_WORK_DIR, for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and for the drive " +
+	Description: "A program and how to tell that it is well. Every command runs with ORS_GROUP, ORS_APPLICATION, " +
+		"ORS_SERVER, ORS_WORK_DIR, for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and for the drive " +
 		"configured as E: also ORS_DRIVE_E (its folder, whatever letter it has now).",
 	Attributes: []sdk.Attribute{
 		{
 			Name: "command", Type: "list(string)", Required: true,
-			Description: "Program and arguments. The program is an absolute path, or a name looked up in PATH. It must stay in the " +
-				"foreground, or leave a process behind when it ends with a success code. No shell is involved.",
+			Description: "Program and arguments. The program is an absolute path, or a name looked up in PATH. It must stay " +
+				"in the foreground, or leave a process behind when it ends with a success code. No shell is involved.",
 		},
 		{
 			Name: "pass_drives", Type: "bool", Default: "false",
@@ -127,8 +127,8 @@ var schema = sdk.Schema{
 var beforeBlock = sdk.Block{
 	Name: "before_start",
 	Body: sdk.Schema{
-		Description: "A command that is run to its end before the program is started, such as one that removes a stale lock " +
-			"file. Several are run in their order. One that fails or takes too long fails the start.",
+		Description: "A command that is run to its end before the program is started, such as one that removes a stale " +
+			"lock file. Several are run in their order. One that fails or takes too long fails the start.",
 		Attributes: []sdk.Attribute{
 			{Name: "command", Type: "list(string)", Required: true, Description: "Program and arguments."},
 			{Name: "timeout", Type: "string", Default: `"10s"`, Description: "It is killed after so long."},
@@ -139,8 +139,8 @@ var beforeBlock = sdk.Block{
 var checkBlock = sdk.Block{
 	Name: "check", Labels: []string{"type"},
 	Body: sdk.Schema{
-		Description: `A sign of health; all must be there. "tcp" connects to address, "http" gets url, "command" runs command ` +
-			"and wants exit code 0. The start is over when every check has passed; later each probe runs all of them once.",
+		Description: `A sign of health; all must be there. "tcp" connects to address, "http" gets url, "command" runs ` +
+			"command and wants exit code 0. The start is over when every check has passed; later each probe runs all of them once.",
 		Attributes: []sdk.Attribute{
 			{Name: "address", Type: "string", Default: `""`, Description: "tcp: HOST:PORT."},
 			{Name: "url", Type: "string", Default: `""`, Description: "http: an http or https address."},
@@ -163,8 +163,8 @@ var checkBlock = sdk.Block{
 var stopBlock = sdk.Block{
 	Name: "stop", Max: 1,
 	Body: sdk.Schema{
-		Description: "How the program is ended. All processes of it that are left are killed at the end, in any case before " +
-			"the application's stop_timeout.",
+		Description: "How the program is ended. All processes of it that are left are killed at the end, in any case " +
+			"before the application's stop_timeout.",
 		Attributes: []sdk.Attribute{
 			{Name: "command", Type: "list(string)", Default: "[]", Description: "Run first, to ask it to end. Empty: none."},
 			{

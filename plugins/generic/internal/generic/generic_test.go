@@ -31,12 +31,18 @@ func TestValidate(t *testing.T) {
 		"variable":          {func(c *config) { c.Environment = map[string]string{"A=B": ""} }, "environment", "A=B"},
 		"success code":      {func(c *config) { c.SuccessCodes = []int{0, 256} }, "success_codes[1]", "256"},
 		"exit code":         {func(c *config) { c.ExitCodes = map[string]string{"one": ""} }, "exit_codes", "one"},
-		"prepare command":   {func(c *config) { c.BeforeStart = []beforeStart{{Timeout: "1s"}} }, "before_start[0].command", "empty"},
-		"prepare time-out":  {func(c *config) { c.BeforeStart = []beforeStart{{[]string{"true"}, "1"}} }, "before_start[0].timeout", `"1"`},
+		"prepare command": {
+			func(c *config) { c.BeforeStart = []beforeStart{{Timeout: "1s"}} }, "before_start[0].command", "empty",
+		},
+		"prepare time-out": {
+			func(c *config) { c.BeforeStart = []beforeStart{{[]string{"true"}, "1"}} }, "before_start[0].timeout", `"1"`,
+		},
 		"stop signal":       {func(c *config) { c.Stop = []stop{{nil, "TERM", "1s", "1s"}} }, "stop[0].signal", "TERM"},
 		"stop time-out":     {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "-1s", "1s"}} }, "stop[0].timeout", "-1s"},
 		"stop kill":         {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "1s", ""}} }, "stop[0].kill_after", `""`},
-		"stop command":      {func(c *config) { c.Stop = []stop{{[]string{"./stop"}, "SIGTERM", "1s", "1s"}} }, "stop[0].command", "./stop"},
+		"stop command": {
+			func(c *config) { c.Stop = []stop{{[]string{"./x"}, "SIGTERM", "1s", "1s"}} }, "stop[0].command", "./x",
+		},
 		"check type":        {func(c *config) { c.Check[0].Type = "ping" }, "check[0].type", "ping"},
 		"check interval":    {func(c *config) { c.Check[0].Interval = "often" }, "check[0].interval", "often"},
 		"check time-out":    {func(c *config) { c.Check[0].Timeout = "0s" }, "check[0].timeout", "0s"},
@@ -72,15 +78,16 @@ func TestValidate(t *testing.T) {
 			found := app.Validate(context.Background())
 			switch {
 			case c.attr == "" && len(found) == 0:
-			case len(found) != 1 || found[0].Attribute != c.attr || !strings.Contains(found[0].Summary, c.words) || found[0].Detail == "":
+			case len(found) != 1 || found[0].Attribute != c.attr || !strings.Contains(found[0].Summary, c.words) ||
+				found[0].Detail == "":
 				t.Errorf("problems are %+v, want one about %q that says %q", found, c.attr, c.words)
 			}
 		})
 	}
 }
 
-// TestSchemaFitsConfig decodes what a core would send for a body with every block in it, so that schema and struct do not come
-// apart.
+// TestSchemaFitsConfig decodes what a core would send for a body with every block in it, so that schema and struct do
+// not come apart.
 func TestSchemaFitsConfig(t *testing.T) {
 	filled := object(schema)
 	b, err := json.Marshal(filled)

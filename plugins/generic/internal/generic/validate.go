@@ -117,7 +117,8 @@ func (f *findings) check(path string, c check) {
 			f.add(path+"url", `Use "http://HOST:PORT/PATH".`, "url %q is not an http address", c.URL)
 		}
 		if c.Status != 0 && (c.Status < 100 || c.Status > 599) {
-			f.add(path+"status", "Status codes are 100 to 599; 0 takes any from 200 to 399.", "%d is not a status code", c.Status)
+			f.add(path+"status", "Status codes are 100 to 599; 0 takes any from 200 to 399.",
+				"%d is not a status code", c.Status)
 		}
 	case "command":
 		f.command(path+"command", c.Command, true)
@@ -125,7 +126,8 @@ func (f *findings) check(path string, c check) {
 		f.add(path+"type", `Use "tcp", "http" or "command".`, "check %q is unknown", c.Type)
 		return
 	}
-	for name, used := range map[string]bool{"address": c.Address != "", "url": c.URL != "", "command": len(c.Command) > 0} {
+	given := map[string]bool{"address": c.Address != "", "url": c.URL != "", "command": len(c.Command) > 0}
+	for name, used := range given {
 		wanted := map[string]string{"tcp": "address", "http": "url", "command": "command"}[c.Type]
 		if used && name != wanted {
 			f.add(path+name, "Take it out, or use a check of the type it belongs to.", "a %s check has no %s", c.Type, name)

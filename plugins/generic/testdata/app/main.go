@@ -39,7 +39,9 @@ func main() {
 	}
 	time.Sleep(*delay)
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "well") })
-	http.HandleFunc("/ill", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "ill", http.StatusServiceUnavailable) })
+	http.HandleFunc("/ill", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "ill", http.StatusServiceUnavailable)
+	})
 	http.HandleFunc("/hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if *listen != "" {
 		fmt.Fprintln(os.Stderr, http.ListenAndServe(*listen, nil))

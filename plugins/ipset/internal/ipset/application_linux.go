@@ -48,7 +48,8 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 	case serr != nil:
 		add(sdk.Error, "", serr.Error(), "")
 	case held != nil && st == nil && !strings.HasSuffix(held.Label, labelSuffix):
-		add(sdk.Error, "address", fmt.Sprintf("%s is on %s already, and not through this plugin", a.set.address.Addr(), n.name(held.LinkIndex)),
+		add(sdk.Error, "address",
+			fmt.Sprintf("%s is on %s already, and not by this plugin", a.set.address.Addr(), n.name(held.LinkIndex)),
 			"Take it out of the server's own network configuration: it belongs to the group.")
 	case a.set.replaces.IsValid() && n.holder(a.set.replaces) == nil && held == nil:
 		add(sdk.Warning, "replaces", fmt.Sprintf("the dummy address %s is on no adapter", a.set.replaces),
@@ -57,8 +58,8 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 	return found
 }
 
-// Start implements sdk.Application. Whoever waits for the address is served from the first announcement on; everything that can come
-// later comes later.
+// Start implements sdk.Application. Whoever waits for the address is served from the first announcement on;
+// everything that can come later comes later.
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
 	if len(a.problems) > 0 {
 		return sdk.Handle{}, errors.New(a.problems[0].Summary)
@@ -101,7 +102,9 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 }
 
 // take adds, announces and replaces. The caller undoes it after an error.
-func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fresh bool, st *state, progress sdk.Progress) error {
+func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fresh bool, st *state,
+	progress sdk.Progress,
+) error {
 	var sock *arpSocket
 	if speaksARP(l) {
 		var err error
@@ -116,7 +119,8 @@ func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fre
 		}
 	}()
 	if fresh && sock != nil && a.set.probe > 0 {
-		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.", st.Adapter, a.set.probe, a.set.address.Addr()))
+		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.",
+			st.Adapter, a.set.probe, a.set.address.Addr()))
 		mac, err := sock.conflict(ctx, a.set.address.Addr(), a.set.probe)
 		if err != nil {
 			return err
@@ -278,11 +282,12 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 	if err != nil {
 		return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
 	}
-	return sdk.Recovered{State: sdk.Running, Detail: fmt.Sprintf("%s is on %s.", held.IPNet, n.name(held.LinkIndex)), Handle: &h}
+	detail := fmt.Sprintf("%s is on %s.", held.IPNet, n.name(held.LinkIndex))
+	return sdk.Recovered{State: sdk.Running, Detail: detail, Handle: &h}
 }
 
-// Probe implements sdk.Application. An adapter without a carrier is no failure of the address: to take it again would not help, and
-// the partner, on the same network, may be no better off.
+// Probe implements sdk.Application. An adapter without a carrier is no failure of the address: to take it again would
+// not help, and the partner, on the same network, may be no better off.
 func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 	n, err := readAdapters()
 	if err != nil {

@@ -60,8 +60,8 @@ func parseARP(b []byte) (arp, error) {
 	}, nil
 }
 
-// announcements are both forms of gratuitous ARP: some hosts heed only requests, others only replies. Linux takes a reply for
-// gratuitous only when its target is the sender.
+// announcements are both forms of gratuitous ARP: some hosts heed only requests, others only replies. Linux takes a
+// reply for gratuitous only when its target is the sender.
 func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 	return [][]byte{
 		arp{op: arpRequest, senderMAC: mac, senderAddr: addr, targetMAC: nobody, targetAddr: addr}.frame(),
@@ -71,7 +71,8 @@ func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 
 // probe asks who has addr without claiming it, RFC 5227.
 func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
-	return arp{op: arpRequest, senderMAC: mac, senderAddr: netip.IPv4Unspecified(), targetMAC: nobody, targetAddr: addr}.frame()
+	none := netip.IPv4Unspecified()
+	return arp{op: arpRequest, senderMAC: mac, senderAddr: none, targetMAC: nobody, targetAddr: addr}.frame()
 }
 
 // claims says whether the message shows that another machine has addr, or is about to take it.

@@ -28,8 +28,8 @@ func openARP(index int, mac net.HardwareAddr) (*arpSocket, error) {
 	if !littleEndian {
 		proto = etherARP
 	}
-	// Without a protocol until it is bound: to rebind a socket that already receives makes the kernel wait for all its readers,
-	// many milliseconds of an outage.
+	// Without a protocol until it is bound: to rebind a socket that already receives makes the kernel wait for all
+	// its readers, many milliseconds of an outage.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("ARP socket: %w", err)

@@ -1,7 +1,7 @@
 // Package ipset takes a group's network address on an adapter of this server, announces it, and gives it up again.
 //
-// It must never take an address for which another machine still answers, restore a dummy address that it did not remove, or
-// leave an address of the server itself changed.
+// It must never take an address for which another machine still answers, restore a dummy address that it did not
+// remove, or leave an address of the server itself changed.
 package ipset
 
 import (
@@ -88,7 +88,8 @@ func (c config) check() (settings, []sdk.Problem) {
 	}
 	var err error
 	if s.address, err = netip.ParsePrefix(c.Address); err != nil {
-		add("address", `Write address and prefix, such as "172.25.36.45/24".`, "address %q is not an address with a prefix", c.Address)
+		add("address", `Write address and prefix, such as "172.25.36.45/24".`,
+			"address %q is not an address with a prefix", c.Address)
 	} else if !s.address.Addr().Is4() {
 		add("address", "Use an IPv4 address.", "address %q: IPv6 addresses are not supported yet", c.Address)
 	} else if why := unusable(s.address); why != "" {
@@ -96,7 +97,8 @@ func (c config) check() (settings, []sdk.Problem) {
 	}
 	if c.Replaces != "" {
 		if s.replaces, err = netip.ParseAddr(c.Replaces); err != nil || !s.replaces.Is4() {
-			add("replaces", `Write an IPv4 address without a prefix, such as "172.25.36.48".`, "dummy address %q is not one", c.Replaces)
+			add("replaces", `Write an IPv4 address without a prefix, such as "172.25.36.48".`,
+				"dummy address %q is not one", c.Replaces)
 		} else if s.replaces == s.address.Addr() {
 			add("replaces", "Name the dummy address, which is another one.", "the address cannot replace itself")
 		}
@@ -108,7 +110,8 @@ func (c config) check() (settings, []sdk.Problem) {
 		add("announce", "Use 1 to 100; 5 is usual.", "the address cannot be announced %d times", c.Announce)
 	}
 	if len(c.Adapter) > 15 {
-		add("adapter", "Use the name that `ip link` shows.", "adapter %q: names of adapters have at most 15 characters", c.Adapter)
+		add("adapter", "Use the name that `ip link` shows.",
+			"adapter %q: names of adapters have at most 15 characters", c.Adapter)
 	}
 	return s, found
 }

@@ -21,8 +21,14 @@ func TestFrames(t *testing.T) {
 		frame []byte
 		want  string
 	}{
-		"request": {both[0], "ffffffffffff020000000046" + "0806" + "0001080006040001" + "020000000046ac19242d" + "000000000000ac19242d"},
-		"reply":   {both[1], "ffffffffffff020000000046" + "0806" + "0001080006040002" + "020000000046ac19242d" + "020000000046ac19242d"},
+		"request": {
+			both[0],
+			"ffffffffffff020000000046" + "0806" + "0001080006040001" + "020000000046ac19242d" + "000000000000ac19242d",
+		},
+		"reply": {
+			both[1],
+			"ffffffffffff020000000046" + "0806" + "0001080006040002" + "020000000046ac19242d" + "020000000046ac19242d",
+		},
 		"probe": {
 			probe(mac, addr),
 			"ffffffffffff020000000046" + "0806" + "0001080006040001" + "02000000004600000000" + "000000000000ac19242d",
@@ -113,7 +119,8 @@ func TestValidate(t *testing.T) {
 			found := app.Validate(context.Background())
 			switch {
 			case c.attr == "" && len(found) == 0 || c.attr == "" && !supported:
-			case len(found) == 0 || found[0].Attribute != c.attr || !strings.Contains(found[0].Summary, c.words) || found[0].Detail == "":
+			case len(found) == 0 || found[0].Attribute != c.attr || !strings.Contains(found[0].Summary, c.words) ||
+				found[0].Detail == "":
 				t.Errorf("problems are %+v, want %q about %q", found, c.words, c.attr)
 			}
 		})

@@ -81,7 +81,8 @@ func ipOf(a netlink.Addr) netip.Addr {
 	return ip
 }
 
-// choose finds the adapter for an address: by name, or the one with another address in the narrowest network that contains it.
+// choose finds the adapter for an address: by name, or the one with another address in the narrowest network that
+// contains it.
 func (n *adapters) choose(s settings) (netlink.Link, error) {
 	if s.adapter != "" {
 		for _, l := range n.links {
@@ -102,7 +103,7 @@ func (n *adapters) choose(s settings) (netlink.Link, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no adapter has another address in the network of %s; name one with adapter = \"…\"; there are: %s",
+		return nil, fmt.Errorf("no adapter has another address in the network of %s; set adapter to one of: %s",
 			s.address, strings.Join(n.names(), ", "))
 	}
 	return best, nil
@@ -141,8 +142,8 @@ func speaksARP(l netlink.Link) bool {
 	return at.RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK|unix.IFF_POINTOPOINT) == 0 && len(at.HardwareAddr) == 6
 }
 
-// add puts the address on the adapter. Its network gets a route by it only when no other address there has one, the dummy
-// excepted; so the address becomes the source of the server's own traffic only where there is no other.
+// add puts the address on the adapter. Its network gets a route by it only when no other address there has one, the
+// dummy excepted; so the address becomes the source of the server's own traffic only where there is no other.
 func (n *adapters) add(l netlink.Link, s settings) error {
 	a := &netlink.Addr{IPNet: &net.IPNet{IP: s.address.Addr().AsSlice(), Mask: net.CIDRMask(s.address.Bits(), 32)}}
 	if label := l.Attrs().Name + labelSuffix; len(label) <= labelMost {
@@ -161,8 +162,8 @@ func (n *adapters) add(l netlink.Link, s settings) error {
 	return nil
 }
 
-// remove takes one address off its adapter and leaves all others as they were: without promotion, the kernel would drop with a
-// network's first address all the later ones.
+// remove takes one address off its adapter and leaves all others as they were: without promotion, the kernel would
+// drop with a network's first address all the later ones.
 func (n *adapters) remove(a *netlink.Addr) error {
 	name := n.name(a.LinkIndex)
 	restore := promoteSecondaries(name)
@@ -196,8 +197,8 @@ func readd(a netlink.Addr) error {
 	return nil
 }
 
-// promoteSecondaries makes the kernel keep an adapter's other addresses, and returns what undoes that. Where it may not be
-// changed, remove puts back what was dropped.
+// promoteSecondaries makes the kernel keep an adapter's other addresses, and returns what undoes that. Where it may
+// not be changed, remove puts back what was dropped.
 func promoteSecondaries(adapter string) (restore func()) {
 	path := "/proc/sys/net/ipv4/conf/" + adapter + "/promote_secondaries"
 	old, err := os.ReadFile(path)

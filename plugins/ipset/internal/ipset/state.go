@@ -16,8 +16,8 @@ const handleVersion = 1
 
 const stateFile = "state.json"
 
-// state is what must be known to give the address up again. It is the handle, and a file in the work folder, written before
-// anything is removed.
+// state is what must be known to give the address up again. It is the handle, and a file in the work folder, written
+// before anything is removed.
 type state struct {
 	Address string `json:"address"`
 	Adapter string `json:"adapter"`
