@@ -114,7 +114,8 @@ func TestOneOperationActsOnce(t *testing.T) {
 		return Handle{Version: 1, State: []byte("x")}, nil
 	}}, nil)
 	ctx := bound(t)
-	req := &pluginv1.StartRequest{Caller: caller(1, "one"), Application: &pluginv1.Application{Name: "a", WorkDir: t.TempDir()}}
+	app := &pluginv1.Application{Name: "a", WorkDir: t.TempDir()}
+	req := &pluginv1.StartRequest{Caller: caller(1, "one"), Application: app}
 	results := make(chan string, 3)
 	ask := func() {
 		steps, err := finish(c.Start(ctx, req))
@@ -224,7 +225,8 @@ func TestStartIsGivenUpWhenItsOnlyCallerLeaves(t *testing.T) {
 	}
 }
 
-// TestStartGoesOnWhenTheCoreDies: the connection that ends with the call is the core's death, and an application outlives it.
+// TestStartGoesOnWhenTheCoreDies: the connection that ends with the call is the core's death, and an application
+// outlives it.
 func TestStartGoesOnWhenTheCoreDies(t *testing.T) {
 	under, release := make(chan struct{}), make(chan struct{})
 	var cut atomic.Bool
@@ -269,7 +271,8 @@ func TestEpochs(t *testing.T) {
 	ctx := bound(t)
 	try := func(c pluginv1.PluginServiceClient, name string, epoch uint64, want codes.Code) {
 		t.Helper()
-		if _, err := c.Stop(ctx, &pluginv1.StopRequest{Caller: caller(epoch, ""), Application: app(name)}); status.Code(err) != want {
+		_, err := c.Stop(ctx, &pluginv1.StopRequest{Caller: caller(epoch, ""), Application: app(name)})
+		if status.Code(err) != want {
 			t.Errorf("epoch %d for %s got %v, want %v", epoch, name, err, want)
 		}
 	}

@@ -74,8 +74,8 @@ func Plugin() sdk.Plugin {
 
 var schema = sdk.Schema{
 	Description: "A program and how to tell that it is well. Every command runs with ORS_GROUP, ORS_APPLICATION, " +
-		"ORS_SERVER, ORS_WORK_DIR, for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and for the drive " +
-		"configured as E: also ORS_DRIVE_E (its folder, whatever letter it has now).",
+		"ORS_SERVER, ORS_WORK_DIR, for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and " +
+		"for the drive configured as E: also ORS_DRIVE_E (its folder, whatever letter it has now).",
 	Attributes: []sdk.Attribute{
 		{
 			Name: "command", Type: "list(string)", Required: true,
@@ -140,7 +140,8 @@ var checkBlock = sdk.Block{
 	Name: "check", Labels: []string{"type"},
 	Body: sdk.Schema{
 		Description: `A sign of health; all must be there. "tcp" connects to address, "http" gets url, "command" runs ` +
-			"command and wants exit code 0. The start is over when every check has passed; later each probe runs all of them once.",
+			"command and wants exit code 0. The start is over when every check has passed; later " +
+			"each probe runs all of them once.",
 		Attributes: []sdk.Attribute{
 			{Name: "address", Type: "string", Default: `""`, Description: "tcp: HOST:PORT."},
 			{Name: "url", Type: "string", Default: `""`, Description: "http: an http or https address."},
