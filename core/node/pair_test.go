@@ -484,3 +484,37 @@ func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
 	p.full.Store(false)
 	p.waitPhase("apollo", "one", "Active")
 }
+
+// A unit whose drive cannot be mounted blocks its own group, says why and what is next, and leaves the others alone; an operator's clear
+// tries at once.
+func TestUnitThatCannotBeMounted(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	inTheWay := filepath.Join(p.dir, "apollo", "drives", "E")
+	if err := os.MkdirAll(filepath.Join(inTheWay, "something"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.powerOff("rocky")
+	var blocked control.Group
+	p.wait("group one is blocked", func() bool {
+		for _, g := range p.sides["apollo"].node.Status(context.Background()).Groups {
+			if g.Name == "one" {
+				blocked = g
+			}
+		}
+		return blocked.Blocked != "" && blocked.Phase == "Standby"
+	})
+	if !strings.Contains(blocked.Blocked, "drive E:") || !strings.Contains(blocked.Next, "orscore clear one") {
+		t.Fatalf("blocked %q, next %q", blocked.Blocked, blocked.Next)
+	}
+	if _, ok := p.world.is("apollo", "two/app"); !ok {
+		t.Fatal("the other group was touched")
+	}
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.sides["apollo"].node.Clear(context.Background(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	p.waitPhase("apollo", "one", "Active")
+}
