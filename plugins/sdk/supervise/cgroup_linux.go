@@ -3,6 +3,7 @@ package supervise
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -120,8 +121,14 @@ func (r *Run) group() string {
 	return r.Cgroup
 }
 
+// removeCgroup removes a group of which all processes are gone. The last one may still be on its way out of it.
 func removeCgroup(dir string) {
-	if dir != "" {
-		_ = os.Remove(dir)
+	if dir == "" {
+		return
+	}
+	for end := time.Now().Add(200 * time.Millisecond); ; time.Sleep(2 * time.Millisecond) {
+		if err := os.Remove(dir); !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			return
+		}
 	}
 }

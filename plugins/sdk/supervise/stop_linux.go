@@ -145,6 +145,7 @@ func (r *Run) Stop(ctx context.Context, how StopHow) Status {
 		r.ask(soft, how)
 	}
 	if r.terminate(soft, how.Signal, how.KillAfter) {
+		removeCgroup(r.group()) // its supervisor has, unless it was killed
 		return r.Status()
 	}
 	return r.Kill(ctx)
