@@ -3,6 +3,7 @@ package generic
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -124,4 +125,24 @@ func object(s sdk.Schema) map[string]any {
 		out[b.Name] = []any{one}
 	}
 	return out
+}
+
+// TestDocsNameEveryAttribute keeps docs/plugins.md complete.
+func TestDocsNameEveryAttribute(t *testing.T) {
+	b, err := os.ReadFile("../../../../docs/plugins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var look func(s sdk.Schema)
+	look = func(s sdk.Schema) {
+		for _, a := range s.Attributes {
+			if a.Description == "" || !strings.Contains(string(b), a.Name) {
+				t.Errorf("%s is not described", a.Name)
+			}
+		}
+		for _, inner := range s.Blocks {
+			look(inner.Body)
+		}
+	}
+	look(schema)
 }

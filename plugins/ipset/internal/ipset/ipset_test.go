@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -128,4 +129,24 @@ func TestValidate(t *testing.T) {
 	if _, err := newApplication(sdk.Instance{Config: []byte(`{"adress":"10.0.0.1/24"}`)}); err == nil {
 		t.Error("an unknown attribute is taken")
 	}
+}
+
+// TestDocsNameEveryAttribute keeps docs/plugins.md complete.
+func TestDocsNameEveryAttribute(t *testing.T) {
+	b, err := os.ReadFile("../../../../docs/plugins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var look func(s sdk.Schema)
+	look = func(s sdk.Schema) {
+		for _, a := range s.Attributes {
+			if a.Description == "" || !strings.Contains(string(b), a.Name) {
+				t.Errorf("%s is not described", a.Name)
+			}
+		}
+		for _, inner := range s.Blocks {
+			look(inner.Body)
+		}
+	}
+	look(schema)
 }
