@@ -15,8 +15,9 @@ func (a *app) agentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Run this server's recovery agent",
-		Long: `Run this server's recovery agent in the foreground until SIGTERM or SIGINT. It then says goodbye to its partner and leaves the
-applications running: nothing moves. To end applications, too, use "orscore shutdown".`,
+		Long: `Run this server's recovery agent in the foreground until SIGTERM or SIGINT. It
+then says goodbye to its partner and leaves the applications running: nothing
+moves. To end applications, too, use "orscore shutdown".`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch o.LogLevel {
@@ -28,10 +29,11 @@ applications running: nothing moves. To end applications, too, use "orscore shut
 			return core.Run(c.Context(), o)
 		},
 	}
-	c.Flags().StringVar(&o.StateDir, "state-dir", "", "`folder` of the state, instead of the configuration's agent.state_dir")
-	c.Flags().StringVar(&o.RunDir, "run-dir", "", "`folder` of the control socket, instead of the configuration's agent.run_dir")
-	c.Flags().StringVar(&o.LogLevel, "log-level", "info", "least `level` to log: trace, debug, info, warn, error")
-	c.Flags().BoolVar(&o.LogJSON, "log-json", false, "log one JSON object a line")
+	f := c.Flags()
+	f.StringVar(&o.StateDir, "state-dir", "", "`folder` of the state, instead of agent.state_dir")
+	f.StringVar(&o.RunDir, "run-dir", "", "`folder` of the control socket, instead of agent.run_dir")
+	f.StringVar(&o.LogLevel, "log-level", "info", "least `level` to log: trace, debug, info, warn, error")
+	f.BoolVar(&o.LogJSON, "log-json", false, "log one JSON object a line")
 	return c
 }
 
@@ -40,11 +42,15 @@ func (a *app) checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and what it needs on this server",
-		Long: `Check the configuration file, the plugins and what they say of their applications, the folders and the switches. Nothing is
-changed and no application is started. The exit code is 2 when there are errors, 0 when there are warnings at most.`,
+		Long: `Check the configuration file, the plugins and what they say of their
+applications, the folders and the switches. Nothing is changed and no
+application is started. The exit code is 2 when there are errors, 0 when there
+are warnings at most.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := core.Check(c.Context(), core.Options{ConfigPath: a.config, Server: a.server, Out: c.ErrOrStderr(), LogLevel: "error"})
+			r, err := core.Check(c.Context(), core.Options{
+				ConfigPath: a.config, Server: a.server, Out: c.ErrOrStderr(), LogLevel: "error",
+			})
 			if err != nil {
 				return err
 			}
@@ -100,7 +106,8 @@ func printReport(w io.Writer, path string, r *core.Report) error {
 	}
 	verdict := fmt.Sprintf("%s: ready on %s, %d group(s)", path, r.Server, r.Groups)
 	if errorCount > 0 {
-		verdict = fmt.Sprintf("%s: %d error(s): the agent would refuse to start, or a group could not run here", path, errorCount)
+		verdict = fmt.Sprintf("%s: %d error(s): the agent would refuse to start, or a group could not run here",
+			path, errorCount)
 	}
 	_, err := fmt.Fprintln(w, verdict)
 	return err

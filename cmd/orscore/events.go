@@ -30,8 +30,8 @@ func (a *app) eventsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events",
 		Short: "Show what happened on this server, and why",
-		Long: `Show the journal of this server's agent: verdicts with their evidence, decisions with their rule, each step of each move.
-Times are this server's.`,
+		Long: `Show the journal of this server's agent: verdicts with their evidence, decisions
+with their rule, each step of each move. Times are this server's.`,
 		Example: "  orscore events --last 20\n  orscore events --since 1h --group rocky\n  orscore events --follow --json",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -54,7 +54,8 @@ Times are this server's.`,
 	}
 	c.Flags().BoolVarP(&w.follow, "follow", "f", false, "go on with new events")
 	c.Flags().IntVarP(&w.last, "last", "n", 50, "only the newest `N`; 0: all that are kept")
-	c.Flags().StringVar(&since, "since", "", "only those after a `time`: 10m, 2h, 2026-11-23, \"2026-11-23 17:37:05\" or RFC 3339")
+	c.Flags().StringVar(&since, "since", "",
+		"only those after a `time`: 10m, 2h, 2026-11-23, \"2026-11-23 17:37:05\" or RFC 3339")
 	c.Flags().StringVar(&w.group, "group", "", "only those of one `group`")
 	c.Flags().BoolVar(&w.json, "json", false, "print one JSON object a line")
 	return c

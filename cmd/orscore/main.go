@@ -1,7 +1,7 @@
 // Command orscore is ORS on one server: the recovery agent, and what operators ask of it.
 //
-// Here are flags, subcommands and how answers look; what is decided is decided in core. It must never change anything without
-// being asked to, and never end with exit code 0 when what was asked has not happened.
+// Here are flags, subcommands and how answers look; what is decided is decided in core. It must never change anything
+// without being asked to, and never end with exit code 0 when what was asked has not happened.
 package main
 
 import (
@@ -52,7 +52,8 @@ func run() int {
 	return exitCode(err)
 }
 
-// exitError is an error whose exit code is not derived from its kind. Without a text nothing is printed: the command has said it all.
+// exitError is an error whose exit code is not derived from its kind. Without a text nothing is printed: the command
+// has said it all.
 type exitError struct {
 	code int
 	err  error
@@ -125,10 +126,11 @@ func newRoot() *cobra.Command {
 		Short: "On-Line Recovery Server: two servers, each able to take over the other's work",
 		Long: `orscore is ORS on one server: the recovery agent, and what operators ask of it.
 
-Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 no agent answers; 4 refused, nothing was changed;
-5 not normal (status --exit-code).
+Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 no agent answers; 4
+refused, nothing was changed; 5 not normal (status --exit-code).
 
-Every message has a code; "orscore explain CODE" tells what it means and what to do.`,
+Every message has a code; "orscore explain CODE" tells what it means and what to
+do.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -139,13 +141,15 @@ Every message has a code; "orscore explain CODE" tells what it means and what to
 		return usage("`%s`: %w", c.CommandPath(), err)
 	})
 	f := root.PersistentFlags()
-	f.StringVar(&a.config, "config", envOr("ORS_CONFIG", "/etc/ors/config.hcl"), "configuration `file` (environment: ORS_CONFIG)")
+	const config = "/etc/ors/config.hcl"
+	f.StringVar(&a.config, "config", envOr("ORS_CONFIG", config), "configuration `file` (environment: ORS_CONFIG)")
 	f.StringVar(&a.server, "server", "", "`name` of this server (default: the host name)")
 	f.StringVar(&a.socket, "socket", "", "control `socket` of the agent (default: in the configuration's agent.run_dir)")
 	// The default shown is not the environment's, so that the help is the same everywhere.
-	f.Lookup("config").DefValue = "/etc/ors/config.hcl"
+	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
-		a.eventsCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), explainCommand(), versionCommand(), completionCommand())
+		a.eventsCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(),
+		explainCommand(), versionCommand(), completionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

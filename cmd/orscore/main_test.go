@@ -200,7 +200,8 @@ func (a *agent) Shutdown(_ context.Context, reason string, tell func(string)) er
 // TestManual keeps docs/cli.md the same as what the program says of itself.
 func TestManual(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# orscore: commands\n\nThis page is made from the program's own help by `go test ./cmd/orscore -update`.\n")
+	b.WriteString("# orscore: commands\n\n" +
+		"This page is made from the program's own help by `go test ./cmd/orscore -update`.\n")
 	root := newRoot()
 	manual(&b, root)
 	for _, c := range root.Commands() {

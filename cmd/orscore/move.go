@@ -21,11 +21,13 @@ func (a *app) switchoverCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "switchover [GROUP…]",
 		Short: "Move groups to the other server, in a planned way",
-		Long: `Move groups to the other server, in a planned way: the other server proves first that it could run the group; then applications
-are stopped, drives unmounted, storage handed over, drives mounted, applications started. When a step fails the group returns to where
-it ran. Leaving with ^C does not stop a move.
+		Long: `Move groups to the other server, in a planned way: the other server proves first
+that it could run the group; then applications are stopped, drives unmounted,
+storage handed over, drives mounted, applications started. When a step fails the
+group returns to where it ran. Leaving with ^C does not stop a move.
 
-The exit code is 0 when every group has moved, 4 when all were refused before anything was touched, else 1.`,
+The exit code is 0 when every group has moved, 4 when all were refused before
+anything was touched, else 1.`,
 		ValidArgsFunction: a.completeGroups,
 		Example:           "  orscore switchover rocky\n  orscore switchover --all --to apollo",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -48,8 +50,9 @@ func (a *app) failbackCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "failback [GROUP…]",
 		Short: "Bring groups back to their primary server",
-		Long: `Bring groups back to their primary server; without names, all that are away from it. It is a switchover otherwise: see there for
-what is done and for the exit codes.`,
+		Long: `Bring groups back to their primary server; without names, all that are away from
+it. It is a switchover otherwise: see there for what is done and for the exit
+codes.`,
 		ValidArgsFunction: a.completeGroups,
 		Example:           "  orscore failback\n  orscore failback rocky",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -178,7 +181,8 @@ func printStep(out io.Writer, p control.MoveProgress) {
 		text = p.Code + " " + text
 	}
 	// A terminal that is gone must not end what the agent does.
-	_, _ = fmt.Fprintf(out, "%9.3f s  %-12s  %-10s  %s\n", p.At.Seconds(), screen.Clean(p.Group), screen.Clean(p.Step), screen.Clean(text))
+	_, _ = fmt.Fprintf(out, "%9.3f s  %-12s  %-10s  %s\n",
+		p.At.Seconds(), screen.Clean(p.Group), screen.Clean(p.Step), screen.Clean(text))
 }
 
 func printMoved(out io.Writer, m moved) error {
@@ -197,7 +201,8 @@ func printMoved(out io.Writer, m moved) error {
 				result += fmt.Sprintf(" (`orscore explain %s`)", g.Code)
 			}
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", screen.Clean(g.Group), screen.Clean(g.Before), screen.Clean(g.After), result)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n",
+			screen.Clean(g.Group), screen.Clean(g.Before), screen.Clean(g.After), result)
 	}
 	return w.Flush()
 }

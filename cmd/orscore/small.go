@@ -18,9 +18,10 @@ func (a *app) mapCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "map [DRIVE]",
 		Short: "Write the map file of a mounted drive, or of all",
-		Long: `Write the map file cpqrsys.rso in the root of a drive ("E:"), or of all drives that are mounted on this server. It names the letter
-that the volume has on its primary server, so that the other server gives it the same one. The agent writes it by itself when it mounts a
-volume on its primary.`,
+		Long: `Write the map file cpqrsys.rso in the root of a drive ("E:"), or of all drives
+that are mounted on this server. It names the letter that the volume has on its
+primary server, so that the other server gives it the same one. The agent writes
+it by itself when it mounts a volume on its primary.`,
 		Args: maxArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(cl *control.Client) error {
@@ -61,8 +62,9 @@ func (a *app) shutdownCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "shutdown",
 		Short: "End this server's part in an orderly way; nothing moves",
-		Long: `Stop the applications of this server's groups, unmount their drives, say goodbye to the partner, and end the agent. The storage stays
-with this server and nothing moves, unless the pair's on_shutdown says "switchover".`,
+		Long: `Stop the applications of this server's groups, unmount their drives, say goodbye
+to the partner, and end the agent. The storage stays with this server and
+nothing moves, unless the pair's on_shutdown says "switchover".`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), func(cl *control.Client) error {

@@ -36,8 +36,9 @@ func (a *app) with(ctx context.Context, fn func(*control.Client) error) error {
 	return errors.Join(fn(c), c.Close())
 }
 
-// socketPath is --socket, else what the configuration says. Of the configuration only agent.run_dir is read: a running agent
-// must be reachable although somebody has since made a mistake in the file, or may not read the key that it names.
+// socketPath is --socket, else what the configuration says. Of the configuration only agent.run_dir is read: a
+// running agent must be reachable although somebody has since made a mistake in the file, or may not read the key
+// that it names.
 func (a *app) socketPath() (string, error) {
 	if a.socket != "" {
 		return a.socket, nil

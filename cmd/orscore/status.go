@@ -21,11 +21,14 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the pair on one screen",
-		Long: `Show both servers, the links, and each group with its storage units, drives and applications, as this server's agent sees them.
-Blocked groups come first. Symbols: ● runs, ○ does not and need not, ◐ is being changed, ✗ has failed, ? is not known, ! take note
-(in a locale without UTF-8: * o ~ X ? !). NO_COLOR is honoured.`,
-		Example: "  orscore status\n  orscore status --watch\n  orscore status --json | jq -r '.groups[] | [.name, .owner] | @tsv'",
-		Args:    noArgs,
+		Long: `Show both servers, the links, and each group with its storage units, drives and
+applications, as this server's agent sees them. Blocked groups come first.
+Symbols: ● runs, ○ does not and need not, ◐ is being changed, ✗ has failed, ? is
+not known, ! take note (in a locale without UTF-8: * o ~ X ? !). NO_COLOR is
+honoured.`,
+		Example: "  orscore status\n  orscore status --watch\n" +
+			"  orscore status --json | jq -r '.groups[] | [.name, .owner] | @tsv'",
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if watch && code {
 				return usage("--watch and --exit-code exclude each other")
@@ -71,7 +74,8 @@ func printScreen(out io.Writer, st control.Status) error {
 	return err
 }
 
-// watchLines prints each status for programs and files: JSON always, a screen when more than ages and counters has changed.
+// watchLines prints each status for programs and files: JSON always, a screen when more than ages and counters has
+// changed.
 func (a *app) watchLines(ctx context.Context, out io.Writer, asJSON bool) error {
 	last := ""
 	err := a.with(ctx, func(c *control.Client) error {
@@ -139,7 +143,8 @@ const (
 	retryWatch  = time.Second
 )
 
-// watchScreen keeps the screen up to date until ^C, across restarts of the agent. Each frame overwrites the last one in place and is sent in one write.
+// watchScreen keeps the screen up to date until ^C, across restarts of the agent. Each frame overwrites the last one
+// in place and is sent in one write.
 func (a *app) watchScreen(ctx context.Context, out io.Writer) (err error) {
 	if _, err := a.socketPath(); err != nil {
 		return err

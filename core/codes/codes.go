@@ -1,16 +1,19 @@
-// Package codes knows the page of every message code of ORS: what the code means and what to do, for `orscore explain` and for
-// the next step that the commands print with an error.
+// Package codes knows the page of every message code of ORS: what the code means and what to do, for `orscore
+// explain` and for the next step that the commands print with an error.
 //
-// A code keeps its meaning for good: documents, alarms and scripts quote it. This package imports nothing of ORS, and must
-// never be asked to decide anything: other packages write a code into their messages and do not look here.
+// A code keeps its meaning for good: documents, alarms and scripts quote it. This package imports nothing of ORS, and
+// must never be asked to decide anything: other packages write a code into their messages and do not look here.
 package codes
 
 import (
 	"cmp"
+	_ "embed" // the pages
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Page is what there is to know about one code.
@@ -21,16 +24,43 @@ type Page struct {
 	Text    string // one paragraph: how it comes about, and what the agent does by itself
 }
 
-var pages = index(agentPages, configPages, storagePages, pluginPages, statePages, controlPages)
+//go:embed pages.txt
+var source string
 
-func index(lists ...[]Page) map[string]Page {
-	m := make(map[string]Page)
-	for _, list := range lists {
-		for _, p := range list {
-			m[p.Code] = p
-		}
+// pages panics on a malformed file: it is part of the program.
+var pages = sync.OnceValue(func() map[string]Page {
+	m, err := parse(source)
+	if err != nil {
+		panic(err)
 	}
 	return m
+})
+
+// parse reads blocks of lines: "CODE summary", "> next step" (one or more), the paragraph (one or more).
+func parse(source string) (map[string]Page, error) {
+	m := make(map[string]Page)
+	for block := range strings.SplitSeq(source, "\n\n") {
+		head, rest, _ := strings.Cut(strings.TrimSpace(block), "\n")
+		if strings.HasPrefix(head, "#") {
+			continue
+		}
+		var p Page
+		p.Code, p.Summary, _ = strings.Cut(head, " ")
+		var next, text []string
+		for line := range strings.SplitSeq(rest, "\n") {
+			if step, ok := strings.CutPrefix(line, "> "); ok {
+				next = append(next, step)
+			} else {
+				text = append(text, line)
+			}
+		}
+		p.Next, p.Text = strings.Join(next, " "), strings.Join(text, " ")
+		if _, twice := m[p.Code]; twice || !pattern.MatchString(p.Code) || p.Next == "" || p.Text == "" {
+			return nil, fmt.Errorf("codes: block %q is malformed, or its code has two pages", head)
+		}
+		m[p.Code] = p
+	}
+	return m, nil
 }
 
 // Lookup returns the page of a code, which may be written without its "ORS-" and in lower case.
@@ -39,14 +69,14 @@ func Lookup(code string) (Page, bool) {
 	if !strings.HasPrefix(code, "ORS-") {
 		code = "ORS-" + code
 	}
-	p, ok := pages[code]
+	p, ok := pages()[code]
 	return p, ok
 }
 
 // All lists every page in the order of the codes' numbers.
 func All() []Page {
-	all := make([]Page, 0, len(pages))
-	for _, p := range pages {
+	all := make([]Page, 0, len(pages()))
+	for _, p := range pages() {
 		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b Page) int { return cmp.Compare(number(a.Code), number(b.Code)) })

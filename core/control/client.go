@@ -25,9 +25,9 @@ const (
 	actTimeout     = 2 * time.Minute  // for Map and Clear
 )
 
-// Client asks one recovery agent. Its methods may be called from several goroutines. Their errors are those of the agent,
-// ErrNotPermitted, ErrRefused, ErrNoAgent (ORS-7001, ORS-7004), or context.Canceled when ctx was cancelled. An agent that stops answering is
-// noticed within half a minute, also in the middle of a stream.
+// Client asks one recovery agent. Its methods may be called from several goroutines. Their errors are those of the
+// agent, ErrNotPermitted, ErrRefused, ErrNoAgent (ORS-7001, ORS-7004), or context.Canceled when ctx was cancelled. An
+// agent that stops answering is noticed within half a minute, also in the middle of a stream.
 type Client struct {
 	socket string
 	conn   *grpc.ClientConn
@@ -95,7 +95,8 @@ func (c *Client) Watch(ctx context.Context, fn func(Status) error) error {
 	})
 }
 
-// Move asks for a planned move and calls fn for each step until it has ended. The move goes on when ctx ends or the client leaves.
+// Move asks for a planned move and calls fn for each step until it has ended. The move goes on when ctx ends or the
+// client leaves.
 func (c *Client) Move(ctx context.Context, r MoveRequest, fn func(MoveProgress)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -179,7 +180,7 @@ func each[M any](ctx context.Context, c *Client, in grpc.ServerStreamingClient[M
 func decode[T any](raw []byte) (T, error) {
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return v, fmt.Errorf("ORS-7006: the agent's answer cannot be read; client and agent may be of different versions: %w", err)
+		return v, fmt.Errorf("ORS-7006: the agent's answer cannot be read: %w", err)
 	}
 	return v, nil
 }

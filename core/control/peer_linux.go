@@ -12,7 +12,8 @@ import (
 // kernelTellsPeer: no caller is let in without the kernel's word.
 const kernelTellsPeer = true
 
-// callerOf asks the kernel who connected. These are the credentials at the time of the connect call; nobody can forge them.
+// callerOf asks the kernel who connected. These are the credentials at the time of the connect call; nobody can forge
+// them.
 func callerOf(conn net.Conn) (caller, error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {

@@ -33,8 +33,8 @@ type Permission struct {
 	Group string
 }
 
-// Serve answers operators on the unix socket at socketPath until ctx ends, and then removes it. The socket has mode 0660; for
-// each call the kernel's word on who is asking decides (on Windows, who may open the socket's folder). It
+// Serve answers operators on the unix socket at socketPath until ctx ends, and then removes it. The socket has mode
+// 0660; for each call the kernel's word on who is asking decides (on Windows, who may open the socket's folder). It
 // returns nil after ctx ended, ErrRefused (ORS-7003) when another agent answers there, and other errors with ORS-7005
 // when the socket cannot be made. Handlers that do not end within two seconds of ctx's end are left behind.
 func Serve(ctx context.Context, socketPath string, permitted Permission, b Backend, log hclog.Logger) error {

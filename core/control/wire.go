@@ -60,7 +60,7 @@ func fromWire(ctx context.Context, socket string, err error) error {
 	case codes.FailedPrecondition:
 		return &agentError{text: st.Message(), kind: ErrRefused}
 	case codes.Unavailable:
-		return fmt.Errorf("ORS-7004: %w any more at %s: %s", ErrNoAgent, socket, st.Message())
+		return fmt.Errorf("ORS-7004: %w any more at %s", ErrNoAgent, socket)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("ORS-7004: %w in time at %s", ErrNoAgent, socket)
 	}

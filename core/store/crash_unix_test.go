@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKilledWriter kills a writing process at arbitrary instants, again and again, and opens what it leaves: everything that
-// it was told to be on the disk must be there.
+// TestKilledWriter kills a writing process at arbitrary instants, again and again, and opens what it leaves:
+// everything that it was told to be on the disk must be there.
 func TestKilledWriter(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	for round := range 12 {
@@ -67,7 +67,8 @@ func killWriter(t *testing.T, dir string, n int) (epoch uint32, pos uint64) {
 			t.Errorf("writer says %q", lines.Text())
 		}
 		if i == n {
-			if _, err := Open(dir); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d ", cmd.Process.Pid)) {
+			_, err := Open(dir)
+			if !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d ", cmd.Process.Pid)) {
 				t.Errorf("while the writer runs: Open = %v", err)
 			}
 			if err := cmd.Process.Kill(); err != nil {
@@ -81,7 +82,8 @@ func killWriter(t *testing.T, dir string, n int) (epoch uint32, pos uint64) {
 	return epoch, pos
 }
 
-// TestFullDisk fills a small filesystem: writes must fail, what was there must stay, and all must go on when there is room.
+// TestFullDisk fills a small filesystem: writes must fail, what was there must stay, and all must go on when there is
+// room.
 func TestFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to mount a small filesystem")
@@ -104,14 +106,16 @@ func TestFullDisk(t *testing.T) {
 	filler := filepath.Join(mount, "filler")
 	fill(t, filler)
 	big := strings.Repeat("x", 8192)
-	if err := s.SaveHard(hard{Epoch: 2, Text: big}); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "ORS-6005") {
+	err := s.SaveHard(hard{Epoch: 2, Text: big})
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "ORS-6005") {
 		t.Errorf("SaveHard on a full disk = %v", err)
 	}
 	if err := s.SaveHandle("db", 2, []byte(big)); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("SaveHandle on a full disk = %v", err)
 	}
 	lost := Record{Text: big}
-	if err := s.Append(&lost); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "ORS-6004") || lost.Pos != 0 {
+	err = s.Append(&lost)
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "ORS-6004") || lost.Pos != 0 {
 		t.Errorf("Append on a full disk = %v, position %d", err, lost.Pos)
 	}
 	for range 3 {
@@ -127,11 +131,13 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.SaveHard(hard{Epoch: 3}), s.SaveHandle("db", 3, nil), s.Append(&Record{Text: "after"})); err != nil {
+	err = errors.Join(s.SaveHard(hard{Epoch: 3}), s.SaveHandle("db", 3, nil), s.Append(&Record{Text: "after"}))
+	if err != nil {
 		t.Fatal(err)
 	}
 	rs, err := s.Read(0, 0)
-	if err != nil || len(rs) != 3 || rs[1].Code != "ORS-6009" || rs[1].Data["lost"] != 3.0 || rs[2].Text != "after" || rs[2].Pos != 3 {
+	if err != nil || len(rs) != 3 || rs[1].Code != "ORS-6009" || rs[1].Data["lost"] != 3.0 ||
+		rs[2].Text != "after" || rs[2].Pos != 3 {
 		t.Errorf("journal after a full disk: %+v, %v", rs, err)
 	}
 	if err := s.JournalError(); err != nil {

@@ -52,8 +52,8 @@ type scan struct {
 	last    uint64    // highest position
 }
 
-// scanFrames reads raw. It passes damaged lines over and never fails. Positions only grow, and stay below the first one of
-// the next file; a record with another position is what a failed write left behind, and counts as damage.
+// scanFrames reads raw. It passes damaged lines over and never fails. Positions only grow, and stay below the first
+// one of the next file; a record with another position is what a failed write left behind, and counts as damage.
 func scanFrames(raw []byte, below uint64) scan {
 	var s scan
 	var bad stretch

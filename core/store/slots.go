@@ -29,7 +29,8 @@ func decode(name string, raw []byte) (generation uint64, body []byte, err error)
 	}
 	var found string
 	var length, sum int
-	_, err = fmt.Sscanf(string(line), "ors-state 1 %q generation=%d length=%d crc32c=%08x", &found, &generation, &length, &sum)
+	_, err = fmt.Sscanf(string(line), "ors-state 1 %q generation=%d length=%d crc32c=%08x",
+		&found, &generation, &length, &sum)
 	if err != nil {
 		return 0, nil, fmt.Errorf("its header %.80q cannot be read: %w", line, err)
 	}

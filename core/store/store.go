@@ -43,9 +43,10 @@ type Store struct {
 
 // Open takes the state directory dir, creating it with mode 0700 when it is missing, and counts one start of the agent.
 //
-// It returns ErrHeld (ORS-6001) when another process holds it, ErrDamaged (ORS-6003) when the count of starts cannot be
-// read, and an error with ORS-6002 when the directory cannot be used at all. What was damaged and could be worked around
-// is told by Warnings. Damage of the hard state is told by LoadHard, so that an operator can still read the journal.
+// It returns ErrHeld (ORS-6001) when another process holds it, ErrDamaged (ORS-6003) when the count of starts cannot
+// be read, and an error with ORS-6002 when the directory cannot be used at all. What was damaged and could be worked
+// around is told by Warnings. Damage of the hard state is told by LoadHard, so that an operator can still read the
+// journal.
 func Open(dir string) (*Store, error) {
 	return open(dir, journalLimit)
 }
@@ -145,10 +146,10 @@ func (s *Store) LoadHard(v any) (found bool, err error) {
 	return s.hard.load(v)
 }
 
-// SaveHard replaces the hard state by v, as JSON. When it returns nil, v is on the disk; when it returns an error, the
-// state saved before is intact and is what LoadHard returns (only where the folder itself could not be flushed may a later
-// Open find v after all). While the state is damaged, SaveHard refuses with
-// ErrDamaged, because writing would destroy what an operator may still want to read.
+// SaveHard replaces the hard state by v, as JSON. When it returns nil, v is on the disk; when it returns an error,
+// the state saved before is intact and is what LoadHard returns (only where the folder itself could not be flushed
+// may a later Open find v after all). While the state is damaged, SaveHard refuses with ErrDamaged, because writing
+// would destroy what an operator may still want to read.
 func (s *Store) SaveHard(v any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,24 +252,26 @@ func (s *Store) DropHandle(app string) error {
 	return nil
 }
 
-// Append writes r to the journal and returns when it is on the disk. It sets r.Pos, and r.At where that is zero. Errors
-// carry ORS-6004; the record is then not in the journal, unless the disk did not answer within a minute: then it may be.
+// Append writes r to the journal and returns when it is on the disk. It sets r.Pos, and r.At where that is zero.
+// Errors carry ORS-6004; the record is then not in the journal, unless the disk did not answer within a minute: then
+// it may be.
 func (s *Store) Append(r *Record) error { return s.journal.append(r) }
 
 // Note queues r for the journal and never waits. Notes and appended records keep the order in which they were handed
-// over; notes that wait for the disk together are written together. When the queue is full, or the disk refuses, notes are
-// lost: the journal then says how many as soon as it can be written again, and JournalError says so at once.
+// over; notes that wait for the disk together are written together. When the queue is full, or the disk refuses,
+// notes are lost: the journal then says how many as soon as it can be written again, and JournalError says so at
+// once.
 func (s *Store) Note(r Record) { s.journal.note(r) }
 
 // JournalError says why the newest attempt to write the journal failed; nil when it succeeded.
 func (s *Store) JournalError() error { return s.journal.lastError() }
 
-// Read returns the records behind position after, oldest first, and of these the newest last ones when last is positive.
-// Records that are not yet on the disk are not returned.
+// Read returns the records behind position after, oldest first, and of these the newest last ones when last is
+// positive. Records that are not yet on the disk are not returned.
 func (s *Store) Read(after uint64, last int) ([]Record, error) { return s.journal.read(after, last) }
 
-// Follow calls fn for each record behind position after, oldest first, and then for each new one when it is on the disk,
-// until ctx ends, fn returns an error, or the store is closed (ErrClosed). It returns that error.
+// Follow calls fn for each record behind position after, oldest first, and then for each new one when it is on the
+// disk, until ctx ends, fn returns an error, or the store is closed (ErrClosed). It returns that error.
 func (s *Store) Follow(ctx context.Context, after uint64, fn func(Record) error) error {
 	return s.journal.follow(ctx, after, fn)
 }

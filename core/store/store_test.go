@@ -172,7 +172,8 @@ func TestDamagedSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 		var h hard
-		if found, err := s.load(&h); !found || err != nil || h.Epoch != 3 || len(told) != 1 || !strings.Contains(told[0], "ORS-6007") {
+		found, err := s.load(&h)
+		if !found || err != nil || h.Epoch != 3 || len(told) != 1 || !strings.Contains(told[0], "ORS-6007") {
 			t.Fatalf("damage %d: %v, %v, epoch %d, %q", i, found, err, h.Epoch, told)
 		}
 	}
@@ -254,7 +255,9 @@ func TestSaveHardThatCannotBeEncoded(t *testing.T) {
 func TestHandles(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)
-	apps := []string{"db", "DB", "../../etc/passwd", "rocky/db", ".", "100%", "naïve", "a.b", strings.Repeat("x", 64), "con"}
+	apps := []string{
+		"db", "DB", "../../etc/passwd", "rocky/db", ".", "100%", "naïve", "a.b", strings.Repeat("x", 64), "con",
+	}
 	for i, app := range apps {
 		if err := s.SaveHandle(app, uint32(i), []byte(app)); err != nil {
 			t.Fatal(err)
@@ -280,10 +283,13 @@ func TestHandles(t *testing.T) {
 	if _, found, err := s.Handle("db"); found || err != nil {
 		t.Errorf("after DropHandle: %v, %v", found, err)
 	}
-	if err := copyFile(filepath.Join(dir, "handles", "rocky%2fdb.handle"), filepath.Join(dir, "handles", "other.handle")); err != nil {
+	handles := filepath.Join(dir, "handles")
+	err := copyFile(filepath.Join(handles, "rocky%2fdb.handle"), filepath.Join(handles, "other.handle"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, found, err := s.Handle("other"); found || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "ORS-6006") {
+	_, found, err := s.Handle("other")
+	if found || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "ORS-6006") {
 		t.Errorf("a handle under another's name: %v, %v", found, err)
 	}
 }
@@ -389,7 +395,8 @@ func TestDamagedMiddle(t *testing.T) {
 	}
 	s = reopen(t, dir)
 	rs, err := s.Read(0, 0)
-	if err != nil || len(rs) != 4 || rs[1].Pos != 3 || len(s.Warnings()) != 1 || !strings.Contains(s.Warnings()[0], "passed over") {
+	if err != nil || len(rs) != 4 || rs[1].Pos != 3 || len(s.Warnings()) != 1 ||
+		!strings.Contains(s.Warnings()[0], "passed over") {
 		t.Errorf("%d records, %v, %q", len(rs), err, s.Warnings())
 	}
 }

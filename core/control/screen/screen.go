@@ -1,7 +1,8 @@
 // Package screen shows the pair on one screen of text: the face of `orscore status`.
 //
-// It is a pure function of a control.Status and the terminal's abilities. It must never invent or hide a state: what the agent
-// does not know is shown as unknown, and text from plugins and partners reaches the terminal without control characters.
+// It is a pure function of a control.Status and the terminal's abilities. It must never invent or hide a state: what
+// the agent does not know is shown as unknown, and text from plugins and partners reaches the terminal without
+// control characters.
 package screen
 
 import (
@@ -21,8 +22,9 @@ type Options struct {
 	Unicode bool // symbols and lines beyond ASCII
 }
 
-// Render returns the screen, one string a line, none wider than the terminal. Where it would be higher than the terminal, healthy
-// groups are shown without what they are made of; what is still too much is cut off at the end, and the last line says so.
+// Render returns the screen, one string a line, none wider than the terminal. Where it would be higher than the
+// terminal, healthy groups are shown without what they are made of; what is still too much is cut off at the end, and
+// the last line says so.
 func Render(st control.Status, o Options) []string {
 	if o.Width <= 0 {
 		o.Width = 80

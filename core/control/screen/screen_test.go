@@ -82,7 +82,8 @@ func takeover() control.Status {
 	g.Units[0] = control.Unit{Name: "storage2", Driver: "rsw", Owner: "apollo", Epoch: 8, Held: 8, Position: 3, LED: "amber"}
 	g.Drives[0].Server, g.Drives[0].Letter, g.Drives[0].Path = "apollo", "G:", "/ors/G"
 	g.Applications[0].Server = "apollo"
-	g.Applications[1] = control.Application{Name: "db", Kind: "generic", Server: "apollo", State: "starting", Detail: "waiting for its port"}
+	g.Applications[1].Server, g.Applications[1].State, g.Applications[1].Health = "apollo", "starting", ""
+	g.Applications[1].Detail = "waiting for its port"
 	st.Groups[1].Phase, st.Groups[1].PartnerPhase = "Active", "unknown"
 	return st
 }
@@ -101,9 +102,12 @@ func blocked() control.Status {
 	st.Groups[0].Units[0] = control.Unit{Name: "storage3", Driver: "rsw", Owner: "unknown", Held: 4,
 		Error: "ORS-4002: the switch at unix:/run/enclosure.sock gave no answer in 1s"}
 	st.Groups[0].Owner, st.Groups[0].Phase = "unknown", "Active"
-	st.Alarms = append(st.Alarms,
-		control.Alarm{Code: "ORS-1042", Group: "rocky", Text: "The group is blocked: " + g.Blocked, Next: g.Next, Since: ago(5 * time.Second)})
-	st.Plugins = append(st.Plugins, control.Plugin{Kind: "domino", State: "missing", Detail: "no /usr/lib/ors/plugins/ors-plugin-domino"})
+	st.Alarms = append(st.Alarms, control.Alarm{
+		Code: "ORS-1042", Group: "rocky", Text: "The group is blocked: " + g.Blocked, Next: g.Next, Since: ago(5 * time.Second),
+	})
+	st.Plugins = append(st.Plugins, control.Plugin{
+		Kind: "domino", State: "missing", Detail: "no /usr/lib/ors/plugins/ors-plugin-domino",
+	})
 	return st
 }
 
