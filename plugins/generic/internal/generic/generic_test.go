@@ -10,53 +10,56 @@ import (
 	"github.com/orscore/ors/plugins/sdk"
 )
 
+// mistakes are changes of a good configuration.
+var mistakes = map[string]struct {
+	change func(*config)
+	attr   string // of the one problem; empty: none
+	words  string
+}{
+	"good":         {func(*config) {}, "", ""},
+	"bare name":    {func(c *config) { c.Command = []string{"nginx"} }, "", ""},
+	"batch":        {func(c *config) { c.Mode = "batch" }, "", ""},
+	"no command":   {func(c *config) { c.Command = nil }, "command", "empty"},
+	"relative":     {func(c *config) { c.Command = []string{"bin/server"} }, "command", "bin/server"},
+	"empty name":   {func(c *config) { c.Command = []string{""} }, "command", "neither"},
+	"mode":         {func(c *config) { c.Mode = "deamon" }, "mode", "deamon"},
+	"folder":       {func(c *config) { c.WorkingDirectory = "data" }, "working_directory", "data"},
+	"log file":     {func(c *config) { c.LogFile = "log" }, "log_file", "log"},
+	"log size":     {func(c *config) { c.LogMaxMB = -1 }, "log_max_mb", "-1"},
+	"variable":     {func(c *config) { c.Environment = map[string]string{"A=B": ""} }, "environment", "A=B"},
+	"success code": {func(c *config) { c.SuccessCodes = []int{0, 256} }, "success_codes[1]", "256"},
+	"exit code":    {func(c *config) { c.ExitCodes = map[string]string{"one": ""} }, "exit_codes", "one"},
+	"prepare command": {
+		func(c *config) { c.BeforeStart = []beforeStart{{Timeout: "1s"}} }, "before_start[0].command", "empty",
+	},
+	"prepare time-out": {
+		func(c *config) { c.BeforeStart = []beforeStart{{[]string{"true"}, "1"}} }, "before_start[0].timeout", `"1"`,
+	},
+	"stop signal":   {func(c *config) { c.Stop = []stop{{nil, "TERM", "1s", "1s"}} }, "stop[0].signal", "TERM"},
+	"stop time-out": {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "-1s", "1s"}} }, "stop[0].timeout", "-1s"},
+	"stop kill":     {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "1s", ""}} }, "stop[0].kill_after", `""`},
+	"stop command": {
+		func(c *config) { c.Stop = []stop{{[]string{"./x"}, "SIGTERM", "1s", "1s"}} }, "stop[0].command", "./x",
+	},
+	"check type":        {func(c *config) { c.Check[0].Type = "ping" }, "check[0].type", "ping"},
+	"check interval":    {func(c *config) { c.Check[0].Interval = "often" }, "check[0].interval", "often"},
+	"check time-out":    {func(c *config) { c.Check[0].Timeout = "0s" }, "check[0].timeout", "0s"},
+	"check rise":        {func(c *config) { c.Check[0].Rise = 0 }, "check[0].rise", "0"},
+	"tcp without port":  {func(c *config) { c.Check[0].Address = "localhost" }, "check[0].address", "localhost"},
+	"tcp with a url":    {func(c *config) { c.Check[0].URL = "http://a/" }, "check[0].url", "tcp"},
+	"tcp with command":  {func(c *config) { c.Check[0].Command = []string{"true"} }, "check[0].command", "tcp"},
+	"http without host": {func(c *config) { c.Check[1].URL = "http:///x" }, "check[1].url", "http:///x"},
+	"http scheme":       {func(c *config) { c.Check[1].URL = "ftp://a/" }, "check[1].url", "ftp"},
+	"http status":       {func(c *config) { c.Check[1].Status = 42 }, "check[1].status", "42"},
+	"http with address": {func(c *config) { c.Check[1].Address = "a:1" }, "check[1].address", "http"},
+	"command check":     {func(c *config) { c.Check[2].Command = nil }, "check[2].command", "empty"},
+}
+
 func TestValidate(t *testing.T) {
 	if !supported {
 		t.Skip("the whole plugin refuses this operating system")
 	}
-	for name, c := range map[string]struct {
-		change func(*config)
-		attr   string // of the one problem; empty: none
-		words  string
-	}{
-		"good":         {func(*config) {}, "", ""},
-		"bare name":    {func(c *config) { c.Command = []string{"nginx"} }, "", ""},
-		"batch":        {func(c *config) { c.Mode = "batch" }, "", ""},
-		"no command":   {func(c *config) { c.Command = nil }, "command", "empty"},
-		"relative":     {func(c *config) { c.Command = []string{"bin/server"} }, "command", "bin/server"},
-		"empty name":   {func(c *config) { c.Command = []string{""} }, "command", "neither"},
-		"mode":         {func(c *config) { c.Mode = "deamon" }, "mode", "deamon"},
-		"folder":       {func(c *config) { c.WorkingDirectory = "data" }, "working_directory", "data"},
-		"log file":     {func(c *config) { c.LogFile = "log" }, "log_file", "log"},
-		"log size":     {func(c *config) { c.LogMaxMB = -1 }, "log_max_mb", "-1"},
-		"variable":     {func(c *config) { c.Environment = map[string]string{"A=B": ""} }, "environment", "A=B"},
-		"success code": {func(c *config) { c.SuccessCodes = []int{0, 256} }, "success_codes[1]", "256"},
-		"exit code":    {func(c *config) { c.ExitCodes = map[string]string{"one": ""} }, "exit_codes", "one"},
-		"prepare command": {
-			func(c *config) { c.BeforeStart = []beforeStart{{Timeout: "1s"}} }, "before_start[0].command", "empty",
-		},
-		"prepare time-out": {
-			func(c *config) { c.BeforeStart = []beforeStart{{[]string{"true"}, "1"}} }, "before_start[0].timeout", `"1"`,
-		},
-		"stop signal":   {func(c *config) { c.Stop = []stop{{nil, "TERM", "1s", "1s"}} }, "stop[0].signal", "TERM"},
-		"stop time-out": {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "-1s", "1s"}} }, "stop[0].timeout", "-1s"},
-		"stop kill":     {func(c *config) { c.Stop = []stop{{nil, "SIGTERM", "1s", ""}} }, "stop[0].kill_after", `""`},
-		"stop command": {
-			func(c *config) { c.Stop = []stop{{[]string{"./x"}, "SIGTERM", "1s", "1s"}} }, "stop[0].command", "./x",
-		},
-		"check type":        {func(c *config) { c.Check[0].Type = "ping" }, "check[0].type", "ping"},
-		"check interval":    {func(c *config) { c.Check[0].Interval = "often" }, "check[0].interval", "often"},
-		"check time-out":    {func(c *config) { c.Check[0].Timeout = "0s" }, "check[0].timeout", "0s"},
-		"check rise":        {func(c *config) { c.Check[0].Rise = 0 }, "check[0].rise", "0"},
-		"tcp without port":  {func(c *config) { c.Check[0].Address = "localhost" }, "check[0].address", "localhost"},
-		"tcp with a url":    {func(c *config) { c.Check[0].URL = "http://a/" }, "check[0].url", "tcp"},
-		"tcp with command":  {func(c *config) { c.Check[0].Command = []string{"true"} }, "check[0].command", "tcp"},
-		"http without host": {func(c *config) { c.Check[1].URL = "http:///x" }, "check[1].url", "http:///x"},
-		"http scheme":       {func(c *config) { c.Check[1].URL = "ftp://a/" }, "check[1].url", "ftp"},
-		"http status":       {func(c *config) { c.Check[1].Status = 42 }, "check[1].status", "42"},
-		"http with address": {func(c *config) { c.Check[1].Address = "a:1" }, "check[1].address", "http"},
-		"command check":     {func(c *config) { c.Check[2].Command = nil }, "check[2].command", "empty"},
-	} {
+	for name, c := range mistakes {
 		t.Run(name, func(t *testing.T) {
 			conf := config{
 				Command: []string{"/usr/sbin/server", "-x"}, Mode: "service", WorkingDirectory: "/", LogMaxMB: 10,
