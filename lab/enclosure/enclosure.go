@@ -66,8 +66,9 @@ type Enclosure struct {
 	order []string
 	units map[string]*unit
 
-	mu   sync.Mutex // serialises changes of keys with their way to the disk
-	keys map[string]rsw.WireKey
+	mu    sync.Mutex // serialises changes of keys with their way to the disk
+	keys  map[string]rsw.WireKey
+	moved map[string]uint64 // how often a unit has changed its owner since this program started
 }
 
 // unit is the data path of one storage unit.
@@ -87,7 +88,7 @@ var _ rsw.Backend = (*Enclosure)(nil)
 // Open opens the enclosure in cfg.Dir, and makes it when it is not there: units connected to port 1 with epoch 1, images of
 // zeros. Keys of a former run are as they were.
 func Open(cfg Config) (_ *Enclosure, err error) {
-	e := &Enclosure{cfg: cfg, units: map[string]*unit{}, keys: map[string]rsw.WireKey{}}
+	e := &Enclosure{cfg: cfg, units: map[string]*unit{}, keys: map[string]rsw.WireKey{}, moved: map[string]uint64{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("enclosure in %s: %w", cfg.Dir, err), e.Close())
@@ -264,6 +265,11 @@ func (e *Enclosure) move(next map[string]rsw.WireKey) error {
 	}
 	err := e.save(all)
 	if err == nil {
+		for name := range next {
+			if all[name].Owner != e.keys[name].Owner {
+				e.moved[name]++
+			}
+		}
 		e.keys = all
 	}
 	for name := range next {

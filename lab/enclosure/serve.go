@@ -174,6 +174,7 @@ type UnitStatus struct {
 	State rsw.WireState     `json:"state"`
 	Hosts map[string]string `json:"hosts"`
 	Dead  []string          `json:"dead,omitempty"` // hosts whose port is dead
+	Moves uint64            `json:"moves"`          // how often the unit has changed its owner since the enclosure was started
 }
 
 type response struct {
@@ -254,7 +255,7 @@ func (e *Enclosure) Status() []UnitStatus {
 			continue // cannot be: the unit exists
 		}
 		u := e.units[name]
-		s := UnitStatus{Name: name, State: st, Hosts: e.cfg.Units[i].Hosts}
+		s := UnitStatus{Name: name, State: st, Hosts: e.cfg.Units[i].Hosts, Moves: e.moves(name)}
 		u.gate.RLock()
 		for _, p := range ports {
 			if u.dead[p] {
@@ -265,6 +266,12 @@ func (e *Enclosure) Status() []UnitStatus {
 		all = append(all, s)
 	}
 	return all
+}
+
+func (e *Enclosure) moves(name string) uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.moved[name]
 }
 
 // Client asks a running enclosure.

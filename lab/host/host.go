@@ -41,6 +41,7 @@ type Spec struct {
 	Devices map[string]string `json:"devices"` // name below /dev/ors: device of the machine
 	Links   map[string]string `json:"links"`   // symbolic links: absolute path in the host: target
 	Cgroup  string            `json:"cgroup"`  // name for a control group of the host; empty: none
+	Mark    string            `json:"mark"`    // NAME=value in the environment of process 1, by which a lab finds it again
 }
 
 func (s Spec) socketPath() string { return filepath.Join(s.Dir, "init.sock") }
@@ -75,6 +76,9 @@ func Start(ctx context.Context, spec Spec) (_ *Host, err error) {
 	cmd.Args[0] = "orslab-init"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"PATH=/opt/ors/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"}
+	if spec.Mark != "" {
+		cmd.Env = append(cmd.Env, spec.Mark)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true, // autogroup scheduling treats a session as one
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS |

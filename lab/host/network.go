@@ -64,9 +64,9 @@ func handle(h *Host) (*netlink.Handle, error) {
 	return nh, nil
 }
 
-// Attach plugs a network card of the host into a switch and gives it an address such as "10.36.0.1/24". A card's hardware
+// Attach plugs a network card of the host into a switch and gives it addresses such as "10.36.0.1/24". A card's hardware
 // address is always the same for a host, as a real one's.
-func (n *Network) Attach(h *Host, card, to, address string) error {
+func (n *Network) Attach(h *Host, card, to string, addresses ...string) error {
 	wrong := func(err error) error { return fmt.Errorf("card %s of host %s: %w", card, h.Spec.Name, err) }
 	br, err := n.h.LinkByName(to)
 	if err != nil {
@@ -91,10 +91,10 @@ func (n *Network) Attach(h *Host, card, to, address string) error {
 	if err := n.h.LinkSetUp(link); err != nil {
 		return wrong(err)
 	}
-	return configureCard(h, card, address)
+	return configureCard(h, card, addresses)
 }
 
-func configureCard(h *Host, card, address string) error {
+func configureCard(h *Host, card string, addresses []string) error {
 	wrong := func(err error) error { return fmt.Errorf("card %s of host %s: %w", card, h.Spec.Name, err) }
 	nh, err := handle(h)
 	if err != nil {
@@ -105,12 +105,14 @@ func configureCard(h *Host, card, address string) error {
 	if err != nil {
 		return wrong(err)
 	}
-	addr, err := netlink.ParseAddr(address)
-	if err != nil {
-		return wrong(err)
-	}
-	if err := nh.AddrAdd(link, addr); err != nil {
-		return wrong(err)
+	for _, address := range addresses {
+		addr, err := netlink.ParseAddr(address)
+		if err != nil {
+			return wrong(err)
+		}
+		if err := nh.AddrAdd(link, addr); err != nil {
+			return wrong(err)
+		}
 	}
 	if err := nh.LinkSetUp(link); err != nil {
 		return wrong(err)

@@ -1,0 +1,165 @@
+//go:build linux
+
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const pollPause = 50 * time.Millisecond
+
+// verbs are all steps besides wait, expect and hold.
+var verbs []verb
+
+func init() {
+	verbs = []verb{
+		{"power off SERVER", true, powerOff},
+		{"power on SERVER", true, func(ctx context.Context, r *Runner, a args) error { return r.pair.PowerOn(ctx, a.word["SERVER"]) }},
+		{"power cycle enclosure", true, func(_ context.Context, r *Runner, _ args) error { return r.pair.PowerCycleEnclosure() }},
+		{"cut cable", true, func(_ context.Context, r *Runner, _ args) error { return r.pair.SetCable("cut") }},
+		{"mend cable", true, func(_ context.Context, r *Runner, _ args) error { return r.pair.SetCable("mend") }},
+		{"cable REST", true, func(_ context.Context, r *Runner, a args) error { return r.pair.SetCable(a.rest...) }},
+		{"cut network NETWORK of HOST", true, link(false)},
+		{"mend network NETWORK of HOST", true, link(true)},
+		{"start agent SERVER", true, func(_ context.Context, r *Runner, a args) error { return r.pair.StartAgent(a.word["SERVER"]) }},
+		{"kill agent SERVER", true, signalAgent(unix.SIGKILL)},
+		{"stop agent SERVER", true, signalAgent(unix.SIGTERM)},
+		{"pause agent SERVER", true, pauseAgent(unix.SIGSTOP)},
+		{"resume agent SERVER", true, pauseAgent(unix.SIGCONT)},
+		{"shutdown SERVER", true, shutdown},
+		{"start workload WORKLOAD", false, func(_ context.Context, r *Runner, a args) error { return r.startWorkload(a.word["WORKLOAD"]) }},
+		{"stop workload WORKLOAD", false, func(ctx context.Context, r *Runner, a args) error { return r.stopWorkload(ctx, a.word["WORKLOAD"]) }},
+		{"remember processes HOST REST", false, rememberProcesses},
+		{"run HOST fails NUMBER REST", true, runFails},
+		{"run HOST REST", true, run},
+	}
+}
+
+func powerOff(ctx context.Context, r *Runner, a args) error {
+	at, err := r.pair.PowerOff(ctx, a.word["SERVER"])
+	if !at.IsZero() {
+		r.powerCut = at // the moment itself, not when the dead host's remains were gone
+	}
+	return err
+}
+
+func link(up bool) func(context.Context, *Runner, args) error {
+	return func(_ context.Context, r *Runner, a args) error {
+		return r.pair.SetLink(a.word["HOST"], a.word["NETWORK"], up)
+	}
+}
+
+func signalAgent(sig unix.Signal) func(context.Context, *Runner, args) error {
+	return func(ctx context.Context, r *Runner, a args) error {
+		ctx, cancel := context.WithTimeout(ctx, defaultWait)
+		defer cancel()
+		_, err := r.pair.SignalAgent(ctx, a.word["SERVER"], sig)
+		return err
+	}
+}
+
+func pauseAgent(sig unix.Signal) func(context.Context, *Runner, args) error {
+	return func(_ context.Context, r *Runner, a args) error { return r.pair.PauseAgent(a.word["SERVER"], sig) }
+}
+
+// shutdown ends a server's part in order, as its service manager would before the machine goes down.
+func shutdown(ctx context.Context, r *Runner, a args) error {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	out, code, err := r.pair.Run(ctx, a.word["SERVER"], "orscore", "shutdown", "--reason", "scenario")
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return fmt.Errorf("orscore shutdown: exit code %d: %s", code, strings.TrimSpace(out))
+	}
+	if code, err = r.pair.WaitAgent(ctx, a.word["SERVER"]); err == nil && code != 0 {
+		err = fmt.Errorf("the agent ended with exit code %d", code)
+	}
+	return err
+}
+
+func run(ctx context.Context, r *Runner, a args) error { return r.command(ctx, a, 0) }
+
+func runFails(ctx context.Context, r *Runner, a args) error { return r.command(ctx, a, a.number()) }
+
+func (r *Runner) command(ctx context.Context, a args, want int) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	out, code, err := r.pair.Run(ctx, a.word["HOST"], a.rest...)
+	if err != nil {
+		return err
+	}
+	r.detail(out)
+	if code != want {
+		return fmt.Errorf("exit code %d, wanted %d: %s", code, want, strings.TrimSpace(out))
+	}
+	return nil
+}
+
+// waitFor polls the condition until it holds or its time is over.
+func waitFor(st Step) func(context.Context, *Runner, args) error {
+	return func(ctx context.Context, r *Runner, _ args) error {
+		ctx, cancel := context.WithTimeout(ctx, st.wait)
+		defer cancel()
+		var last error
+		for {
+			err := st.cond.check(ctx, r, st.with)
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() == nil || last == nil {
+				last = err // the answer to a question that was cut short says nothing
+			}
+			if st.cond.final {
+				return last
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("not within %v: %w", st.wait, last)
+			case <-time.After(pollPause):
+			}
+		}
+	}
+}
+
+func expect(st Step) func(context.Context, *Runner, args) error {
+	return func(ctx context.Context, r *Runner, _ args) error {
+		ctx, cancel := context.WithTimeout(ctx, defaultWait)
+		defer cancel()
+		return st.cond.check(ctx, r, st.with)
+	}
+}
+
+// hold lets time pass; with a condition it must hold all the time.
+func hold(st Step) func(context.Context, *Runner, args) error {
+	return func(ctx context.Context, r *Runner, _ args) error {
+		begin := time.Now()
+		end := time.NewTimer(st.wait)
+		defer end.Stop()
+		for {
+			if st.cond != nil {
+				if err := st.cond.check(ctx, r, st.with); err != nil {
+					return fmt.Errorf("after %v: %w", time.Since(begin).Round(time.Millisecond), err)
+				}
+			}
+			pause := time.After(2 * pollPause)
+			if st.cond == nil {
+				pause = nil
+			}
+			select {
+			case <-ctx.Done():
+				return errors.Join(errors.New("the scenario's time is over"), ctx.Err())
+			case <-end.C:
+				return nil
+			case <-pause:
+			}
+		}
+	}
+}

@@ -1,0 +1,129 @@
+# The configuration of the paper's scenario: as config.hcl at the root, with the devices of the lab.
+
+pair "cpqlab" {}
+
+server "rocky" {}
+server "apollo" {}
+
+agent {
+  plugin_dir = "/opt/ors/bin"
+}
+
+interconnect {
+  interval = "100ms"
+  timeout  = "1s"
+  key_file = "/etc/ors/interconnect.key"
+
+  serial "cable" {
+    baud   = 115200
+    device = { rocky = "/dev/ors/cable", apollo = "/dev/ors/cable" }
+  }
+
+  udp "lan" {
+    address = { rocky = "10.36.0.1:7711", apollo = "10.36.0.2:7711" }
+  }
+}
+
+arbitration {
+  survivor = "rocky"
+}
+
+plugin "generic" {
+  version = ">= 0.1"
+}
+
+plugin "ipset" {
+  version = ">= 0.1"
+}
+
+group "rocky" {
+  primary = "rocky"
+
+  storage "storage2" {
+    switch "rsw" {
+      endpoint = "unix:/run/ors-enclosure/rsw.sock"
+    }
+
+    drive "E:" {
+      volume     = "/dev/ors/storage2"
+      filesystem = "ext4"
+      options    = ["noatime"]
+    }
+  }
+
+  application "ipset" "address" {
+    config {
+      address  = "172.25.36.45/24"
+      replaces = "172.25.36.48"
+    }
+  }
+
+  application "generic" "postgres" {
+    after = ["address"]
+
+    config {
+      command = [
+        "/opt/postgresql/bin/postgres",
+        "-D", "${drive["E:"].path}/postgresql/data",
+        "-h", "172.25.36.45",
+        "-k", "${drive["E:"].path}/postgresql/run",
+      ]
+      user              = "postgres"
+      working_directory = "${drive["E:"].path}/postgresql"
+
+      before_start {
+        command = ["rm", "-f", "${drive["E:"].path}/postgresql/data/postmaster.pid"]
+      }
+
+      check "command" {
+        command = ["/opt/postgresql/bin/pg_isready", "-q", "-h", "172.25.36.45"]
+      }
+
+      stop {
+        signal     = "SIGINT"
+        kill_after = "30s"
+      }
+    }
+  }
+}
+
+group "apollo" {
+  primary = "apollo"
+
+  storage "storage1" {
+    switch "rsw" {
+      endpoint = "unix:/run/ors-enclosure/rsw.sock"
+    }
+
+    drive "F:" {
+      volume     = "/dev/ors/storage1"
+      filesystem = "ext4"
+      options    = ["noatime"]
+    }
+  }
+
+  application "ipset" "address" {
+    config {
+      address = "172.25.36.46/24"
+    }
+  }
+
+  application "generic" "nginx" {
+    after = ["address"]
+
+    config {
+      command = [
+        "/usr/sbin/nginx", "-p", "${drive["F:"].path}/nginx/", "-e", "/var/log/nginx-error.log", "-c", "nginx.conf",
+        "-g", "daemon off;",
+      ]
+
+      check "http" {
+        url = "http://172.25.36.46/"
+      }
+
+      stop {
+        signal = "SIGQUIT"
+      }
+    }
+  }
+}

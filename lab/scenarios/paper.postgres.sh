@@ -1,0 +1,16 @@
+# Fills drive E: a PostgreSQL whose only unusual settings are its size and whom it lets in. fsync stays on.
+dir=$VOLUME/postgresql
+install -d -o postgres -g postgres -m 0700 "$dir"
+install -d -o postgres -g postgres -m 0700 "$dir/run"
+cd "$dir"
+setpriv --reuid=postgres --regid=postgres --clear-groups \
+  /opt/postgresql/bin/initdb -D "$dir/data" -A trust -E UTF8 --locale=C.UTF-8 --no-sync --no-instructions >/tmp/initdb.log 2>&1 ||
+  { cat /tmp/initdb.log; exit 1; }
+cat >>"$dir/data/postgresql.conf" <<'CONF'
+shared_buffers = 16MB
+max_connections = 20
+max_wal_size = 128MB
+min_wal_size = 32MB
+unix_socket_directories = ''
+CONF
+echo 'host all all 172.25.36.0/24 trust' >>"$dir/data/pg_hba.conf"
