@@ -168,7 +168,7 @@ func (r *Report) switches(ctx context.Context, c *config.Config, o Options) {
 			err = errors.Join(err, sw.Close())
 		}
 		if err != nil {
-			r.problem("ORS-4001", "error", "storage "+u.Storage.Name+": "+err.Error(), "check the switch and the way to it")
+			r.problem("ORS-4002", "error", "storage "+u.Storage.Name+": "+err.Error(), "check the switch and the way to it")
 		}
 	}
 }

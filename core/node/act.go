@@ -96,7 +96,7 @@ func (n *Node) swapGroup(ctx context.Context, a failover.Action) {
 			n.send(failover.Event{Kind: refused, Group: a.Group, Op: a.Op, Text: "found " + st.Key.String()})
 			return
 		default:
-			n.record(store.Record{Kind: "storage", Group: n.groupName(a.Group), Code: "ORS-4001", Op: a.Op,
+			n.record(store.Record{Kind: "storage", Group: n.groupName(a.Group), Code: "ORS-4002", Op: a.Op,
 				Text: fmt.Sprintf("%s: %v", n.unitName(s.Unit), err)})
 			return
 		}

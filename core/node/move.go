@@ -105,13 +105,13 @@ func (n *Node) Move(ctx context.Context, req control.MoveRequest, progress func(
 // groupsToMove resolves which groups a request means.
 func (n *Node) groupsToMove(ctx context.Context, req control.MoveRequest) ([]int, error) {
 	if req.To != "" && n.cfg.ServerByName(req.To) == failover.Nobody {
-		return nil, fmt.Errorf("ORS-1021: there is no server %q; the servers are %s and %s", req.To, n.self, n.peer)
+		return nil, fmt.Errorf("ORS-1028: there is no server %q; the servers are %s and %s: %w", req.To, n.self, n.peer, control.ErrRefused)
 	}
 	var groups []int
 	for _, name := range req.Groups {
 		g := n.groupIndex(name)
 		if g < 0 {
-			return nil, fmt.Errorf("ORS-1022: there is no group %q in the configuration", name)
+			return nil, fmt.Errorf("ORS-1022: there is no group %q in the configuration: %w", name, control.ErrRefused)
 		}
 		groups = append(groups, g)
 	}
@@ -191,6 +191,8 @@ func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, repo
 	case res.Moved:
 		n.awaitOwner(ctx, g, owner.Other())
 		end(true, "done", "", res.Text)
+	case res.Code == "ORS-1020":
+		end(false, "refused", res.Code, res.Text)
 	default:
 		end(false, "failed", res.Code, res.Text)
 	}

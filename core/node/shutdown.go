@@ -83,7 +83,7 @@ func (n *Node) notParked() string {
 func (n *Node) Clear(ctx context.Context, group string) (string, error) {
 	g := n.groupIndex(group)
 	if g < 0 {
-		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration", group)
+		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration: %w", group, control.ErrRefused)
 	}
 	return ask(ctx, n, func() string {
 		gr := &n.state.Groups[g]

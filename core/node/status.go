@@ -276,7 +276,7 @@ func (n *Node) deriveAlarms(st *control.Status) {
 		}
 	}
 	if st.ConfigDiffers {
-		add("ORS-2090", "", "The partner's agent runs with another configuration file.", "make the files equal and restart that agent")
+		add("ORS-1043", "", "The partner's agent runs with another configuration file.", "make the files equal and restart that agent")
 	}
 	for i := range st.Groups {
 		g := &st.Groups[i]
