@@ -48,7 +48,21 @@ func (x *stepper) facts(g int) Facts {
 	set(x.releaseOpen(g), ReleaseOpen)
 	set(x.s.Leaving, Leaving)
 	set(x.s.Now < gr.BlockedUntil, IsBlocked)
+	set(x.split(g), Split)
 	return f
+}
+
+// split: by fresh reads some of the group's units are this server's, and some are not.
+func (x *stepper) split(g int) bool {
+	ours, others := false, false
+	for _, i := range x.p.Groups[g].Units {
+		u := &x.s.Units[i]
+		if u.Known && u.ReadSeq > x.s.Groups[g].SinceSeq {
+			ours = ours || u.Key.Owner == x.p.Self
+			others = others || u.Key.Owner != x.p.Self
+		}
+	}
+	return ours && others
 }
 
 // releaseOpen: the switch still shows, with us, the very key for which a release was asked.
@@ -123,6 +137,8 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	switch {
 	case e.Kind == Released:
 		gr.HoldoffUntil, gr.Fails = x.s.Now+x.p.Holdoff, 0
+	case e.Kind == Cleared:
+		gr.Fails = 0
 	case e.Kind == Denied:
 		gr.HoldoffUntil = x.s.Now + x.p.Holdoff/4
 	case gr.Phase == Unknown:

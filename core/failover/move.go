@@ -81,10 +81,20 @@ func (x *stepper) takerHears(e Event) {
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: g.LastMove.Word, Text: g.LastMove.Text})
 	case e.Word == WordGiven:
 		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
-	case m.Role != NoMove || g.Phase != Standby || x.s.Leaving:
-		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordRefused,
-			Text: "the group is " + g.Phase.String() + " on the partner"})
+		if g.Phase == Active {
+			x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordDone})
+		}
+	case g.Phase != Standby || x.s.Leaving:
+		text := "the group is " + g.Phase.String() + " on the partner"
+		if x.s.Leaving {
+			text = "the partner is being shut down"
+		}
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordRefused, Text: text})
 	default:
+		if m.Role == Given || m.Role == Return {
+			x.endGiving(e.Group, true, "the group runs on the partner", false) // it could not be asked back otherwise
+		}
+		// an older move that this server was to take has ended on the giver: it gives one at a time
 		g.Move = Move{ID: e.Move, Role: Checking, Op: x.op(), Deadline: x.s.Now + x.p.MoveTimeout}
 		x.do(Action{Kind: CheckReady, Group: e.Group, Op: g.Move.Op, Epoch: x.epoch(e.Group), Deadline: g.Move.Deadline})
 	}

@@ -39,7 +39,7 @@ func (w *world) checkFence(s *server, g int) {
 		s.strayed[g] = w.now
 	}
 	bound := fenceBound
-	if w.rates.swLoss > 0 || w.rates.hang > 0 || w.rates.actionFails > 0 {
+	if w.rates.swLoss > 0 || w.rates.hang > 0 || w.rates.actionFails > 0 || w.now < w.healed+12_000 {
 		bound = 40_000
 	}
 	if w.now-s.strayed[g] > bound {

@@ -1,8 +1,11 @@
 package failover_test
 
 import (
+	"flag"
+	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/orscore/ors/core/failover"
 )
@@ -77,4 +80,71 @@ func TestSmoke(t *testing.T) {
 		w.setCut(false)
 		must("links are back", 20_000, w.settled)
 	}
+}
+
+var (
+	simSeed  = flag.Uint64("seed", 0, "run only this seed of the pair simulation")
+	simFrom  = flag.Uint64("from", 1, "first seed of the pair simulation")
+	simSeeds = flag.Uint64("seeds", 0, "number of seeds of the pair simulation; 0: as many as fit into -simtime")
+	simTime  = flag.Duration("simtime", 15*time.Second, "time for the pair simulation when -seeds is 0")
+)
+
+// life runs one seed; it returns what was violated, or nothing.
+func life(seed uint64, trace func(string, ...any), stats *counts) string {
+	pick := rand.New(rand.NewPCG(seed, 3))
+	layout := layouts[pick.IntN(len(layouts))]
+	startup := []failover.Tick{0, 8_000}[pick.IntN(2)]
+	w := newWorld(seed, layout, startup)
+	w.trace, w.stats = trace, stats
+	w.log("seed %d layout %v startup time-out %d", seed, layout, startup)
+	first := w.r.IntN(2)
+	w.s[first].boot()
+	w.run(w.upTo(5_000), nil)
+	w.s[1-first].boot()
+	if !w.tend(20_000) {
+		w.fail("not settled after the first start: %v", w)
+	}
+	for range 3 {
+		w.randomFaults(20_000 + w.upTo(60_000))
+		w.heal()
+		if w.bad == "" && !w.tend(150_000) {
+			w.fail("L1: not settled after faults: %v", w)
+		}
+		w.still(10_000, "L2")
+		for range 2 {
+			ph := phases[w.r.IntN(len(phases))]
+			w.log("--- %s", ph.name)
+			if w.bad == "" {
+				ph.run(w)
+			}
+			if w.bad != "" {
+				return fmt.Sprintf("%s (phase %s)", w.bad, ph.name)
+			}
+		}
+	}
+	return w.bad
+}
+
+// TestPair runs seeds. A failing one is run again with -seed N -v, which tells its story.
+func TestPair(t *testing.T) {
+	stats := &counts{}
+	if *simSeed != 0 {
+		if bad := life(*simSeed, t.Logf, stats); bad != "" {
+			t.Fatal(bad)
+		}
+		return
+	}
+	failed := 0
+	begin := time.Now()
+	for n := uint64(0); *simSeeds == 0 && time.Since(begin) < *simTime || n < *simSeeds; n++ {
+		seed := *simFrom + n
+		stats.seeds++
+		if bad := life(seed, nil, stats); bad != "" {
+			t.Errorf("go test ./core/failover -run TestPair -seed %d -v\n%s", seed, bad)
+			if failed++; failed == 5 {
+				break
+			}
+		}
+	}
+	t.Logf("%+v", *stats)
 }

@@ -69,7 +69,7 @@ type world struct {
 	trace  func(string, ...any)
 	bad    string
 	stats  *counts
-	rows   map[int]int // table rows taken
+	healed tick // when faults ended
 }
 
 type counts struct {

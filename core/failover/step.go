@@ -170,7 +170,8 @@ func (x *stepper) judge() {
 		pt.Losses++
 		for i := range x.s.Units {
 			u := &x.s.Units[i]
-			u.NextRead, u.SeenKey, u.SeenFrom = x.s.Now, Key{}, x.s.Now
+			u.ReadOp, u.NextRead = 0, x.s.Now // a read under way was asked before the loss: no decision rests on it
+			u.SeenKey, u.SeenFrom = Key{}, x.s.Now
 		}
 		x.s.RenewAt = x.s.Now + x.p.RenewInterval
 		x.s.FinishFrom = Never

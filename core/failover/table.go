@@ -17,10 +17,11 @@ const (
 	ReleaseOpen                    // the switch still shows the key for which a release was asked: it may yet land
 	Leaving                        // this server is being shut down in order
 	IsBlocked                      // the group could not be brought up here lately
-	numFacts     = 7
+	Split                          // the switch shows only a part of the group's units with this server
+	numFacts     = 8
 )
 
-var factNames = [numFacts]string{"agreed", "our turn", "restarts left", "disk answers", "release open", "leaving", "blocked"}
+var factNames = [numFacts]string{"agreed", "our turn", "restarts left", "disk answers", "release open", "leaving", "blocked", "split"}
 
 // Guard holds when all of Need and none of Not are facts.
 type Guard struct{ Need, Not Facts }
@@ -76,6 +77,10 @@ var Table = []Row{
 		Why: "The switch has granted the storage to this server."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: IsBlocked, Not: ReleaseOpen | Leaving}, To: Releasing, Do: []ActionKind{Release},
 		Why: "The group could not be brought up here lately: its storage is given back."},
+	{From: []Phase{Standby}, On: []EventKind{OwnerPeer}, If: Guard{Need: Agreed | Split, Not: Leaving}, To: Releasing, Do: []ActionKind{Release}, Code: "ORS-1018",
+		Why: "Each server has a part of the group, so neither can run it: this server's part is given back."},
+	{From: []Phase{Standby}, On: []EventKind{OwnerNone}, If: Guard{Need: Agreed | Split | IsBlocked, Not: MayClaim | Leaving}, To: Releasing, Do: []ActionKind{Release},
+		Why: "The group could not be brought up here lately: the part of its storage that is here is given back."},
 
 	{From: []Phase{Claiming}, On: []EventKind{Granted}, To: Attaching, Do: []ActionKind{Attach},
 		Why: "The claim was granted and read back."},

@@ -87,7 +87,7 @@ var eventNames = [...]string{
 	"Granted", "Denied", "Attached", "AttachFailed", "AppsUp", "StartFailed", "AppsStopped", "StopFailed", "Detached",
 	"DetachFailed", "Released", "ReleaseFailed", "Cleared", "OwnerSelf", "OwnerPeer", "OwnerNone", "PeerOwns",
 	"PeerLost", "AppsFailed", "Timeout", "OpGive", "OpClear", "OpShutdown",
-	"", "Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
+	"Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
 	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo",
 }
 
