@@ -188,11 +188,15 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 // down stops the application in order; nil means that surely nothing of it runs.
 func (p *app) down(ctx context.Context, act failover.Action) error {
 	from := time.Now()
-	a, err := p.request(p.w.mounted)
+	handle, err := p.handle()
 	if err != nil {
 		return err
 	}
-	handle, err := p.handle()
+	if p.untouched(handle) {
+		p.show("stopped", "")
+		return nil
+	}
+	a, err := p.request(p.w.mounted)
 	if err != nil {
 		return err
 	}
@@ -214,14 +218,20 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 	return p.w.n.o.Store.DropHandle(p.id())
 }
 
-// kill ends the application at once. Where no trace of it was ever left on this server there is nothing to ask a plugin for, so a
-// plugin that is missing does not keep its group from being clear.
+// untouched: no start of the application was ever asked for on this server since it was switched on, so nothing of it can run, and a
+// plugin that is missing does not keep its group from being stopped or clear. The work folder is made before the first start.
+func (p *app) untouched(h *pluginv1.Handle) bool {
+	_, err := os.Stat(p.workDir())
+	return h == nil && errors.Is(err, os.ErrNotExist)
+}
+
+// kill ends the application at once.
 func (p *app) kill(ctx context.Context, act failover.Action) error {
 	handle, err := p.handle()
 	if err != nil {
 		return err
 	}
-	if _, statErr := os.Stat(p.workDir()); handle == nil && os.IsNotExist(statErr) {
+	if p.untouched(handle) {
 		p.show("stopped", "")
 		return nil
 	}

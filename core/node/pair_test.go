@@ -56,6 +56,7 @@ type world struct {
 	pid     int
 	fail    map[string]string // "server/group/app" -> why a start fails
 	sick    map[string]bool
+	missing bool // the plugin's program is not there
 	starts  []string
 }
 
@@ -82,7 +83,14 @@ func (a apps) key(p *pluginv1.Application) string {
 	return a.server + "/" + p.GetGroup() + "/" + p.GetName()
 }
 
-func (a apps) Schema(string) (*pluginv1.Block, error) { return &pluginv1.Block{}, nil }
+func (a apps) Schema(string) (*pluginv1.Block, error) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if a.w.missing {
+		return nil, errors.New("ORS-5001: there is no such program")
+	}
+	return &pluginv1.Block{}, nil
+}
 
 func (a apps) Ready(_ context.Context, _ string, r *pluginv1.ReadyRequest) (*pluginv1.ReadyResponse, error) {
 	a.w.mu.Lock()
@@ -517,4 +525,39 @@ func TestUnitThatCannotBeMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.waitPhase("apollo", "one", "Active")
+}
+
+// A plugin that is missing lets its groups wait, says so, and does not leave them half stopped; when it is there they come up.
+func TestPluginMissing(t *testing.T) {
+	p := newPair(t)
+	p.world.set(func() { p.world.missing = true })
+	p.start("rocky")
+	p.start("apollo")
+	p.wait("group one is blocked and given back", func() bool {
+		for _, g := range p.sides["rocky"].node.Status(context.Background()).Groups {
+			if g.Name == "one" {
+				return strings.Contains(g.Blocked, "ORS-5001") && g.Phase == "Standby"
+			}
+		}
+		return false
+	})
+	p.world.set(func() { p.world.missing = false })
+	for _, s := range p.sides {
+		for _, g := range []string{"one", "two"} {
+			if _, err := s.node.Clear(context.Background(), g); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.wait("both groups run somewhere", func() bool {
+		running := 0
+		for _, s := range p.sides {
+			for _, g := range s.node.Status(context.Background()).Groups {
+				if g.Phase == "Active" {
+					running++
+				}
+			}
+		}
+		return running == 2
+	})
 }
