@@ -351,6 +351,9 @@ func (p *Pair) endParts(ctx context.Context) error {
 // Collect copies what helps to understand a failure into dir: logs of agents, plugins, applications and parts.
 func (p *Pair) Collect(dir string) error {
 	return filepath.WalkDir(p.dir.path, func(path string, e os.DirEntry, err error) error {
+		if err == nil && path == p.encCfg.MountPath() {
+			return filepath.SkipDir
+		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sort"
 	"strings"
 	"time"
@@ -68,7 +69,11 @@ func (r *Runner) measure(ctx context.Context) (*Measured, error) {
 		m.Unknown, served = "the service has not been answered again", time.Time{}
 	} else {
 		m.Outage = ms(out.Length())
-		account(m, takenFrom(records, kinds, out), from, out)
+		now, err := r.moves()
+		if err != nil {
+			return nil, err
+		}
+		account(m, takenFrom(records, kinds, out), !maps.Equal(now, r.phase.moves), from, out)
 	}
 	m.steps = r.timeline(from, records, served)
 	return m, nil
@@ -94,61 +99,68 @@ func (r *Runner) primary() *client {
 
 // taken is what the journals say about an outage.
 type taken struct {
-	timeout     time.Time // end of the detection time-out; zero: nobody was lost
-	active      time.Time // the group was up again; zero: no group came up
-	application time.Duration
-	address     time.Duration
-	mount       time.Duration
+	timeout time.Time     // end of the detection time-out before the first claim; zero: nobody was lost
+	active  time.Time     // the group was up again; zero: no group came up
+	whole   time.Duration // of the applications' stops and starts
+	seen    time.Duration // the part of whole before the client was served: a check may notice later than the client
+	address time.Duration
+	mount   time.Duration
 }
 
-// takenFrom adds up the steps that ended within the outage.
+// takenFrom adds up the steps that were made within the outage.
 func takenFrom(records []store.Record, kinds map[string]string, out workload.Outage) taken {
 	var t taken
+	claimed := false
 	for _, rec := range records {
-		if rec.Kind == "verdict" && rec.Data["verdict"] == "lost" && t.timeout.IsZero() {
+		if rec.Kind == "verdict" && rec.Data["verdict"] == "lost" && !claimed {
 			if text, ok := rec.Data["timeout_at"].(string); ok {
-				if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-					t.timeout = at
-				}
+				t.timeout, _ = time.Parse(time.RFC3339Nano, text) // zero when the agent wrote something else
 			}
 		}
-		if rec.Kind != "step" || rec.At.Before(out.From) || rec.At.After(out.To.Add(time.Second)) {
-			continue
-		}
+		name, app, _ := strings.Cut(rec.Step, " ")
+		claimed = claimed || name == "claim"
 		took, _ := rec.Data["duration_ms"].(float64)
 		d := time.Duration(took * float64(time.Millisecond))
-		name, app, _ := strings.Cut(rec.Step, " ")
+		begun := rec.At.Add(-d)
+		if rec.Kind != "step" || rec.At.Before(out.From) || begun.After(out.To) {
+			continue
+		}
 		switch {
 		case name == "attached", name == "detached":
 			t.mount += d
 		case (name == "app-up" || name == "app-stopped") && kinds[rec.Group+"/"+app] == addressKind:
 			t.address += d
 		case name == "app-up", name == "app-stopped":
-			t.application += d
-		case name == "active":
-			t.active = rec.At
+			t.whole += d
+			t.seen += min(d, out.To.Sub(begun))
+			if name == "app-up" {
+				t.active = rec.At
+			}
 		}
 	}
 	return t
 }
 
-// account splits the outage up. Where nothing moved there is nothing to split.
-func account(m *Measured, t taken, from time.Time, out workload.Outage) {
-	zero := 0.0
-	if t.active.IsZero() {
-		m.Detection, m.Overhead, m.Agent, m.Mount, m.Address, m.Application = &zero, &zero, &zero, &zero, &zero, &zero
+// account splits the outage up. Where no unit has moved there is nothing to split: the service was down for as long as its server
+// was, or not at all.
+func account(m *Measured, t taken, moved bool, from time.Time, out workload.Outage) {
+	if !moved || t.active.IsZero() {
+		if t.whole > 0 {
+			m.Application = ms(t.seen)
+		}
+		m.Unknown = "no unit has moved: there is no takeover to split up"
 		return
 	}
 	begin := out.From // a planned move: all of the outage is work
-	m.Detection = &zero
+	m.Detection = ms(0)
 	if !t.timeout.IsZero() {
 		begin = t.timeout
 		m.Detection = ms(t.timeout.Sub(from))
 	}
-	m.Application, m.Address, m.Mount = ms(t.application), ms(t.address), ms(t.mount)
-	m.Overhead = ms(out.To.Sub(begin) - t.application)
-	m.Agent = ms(t.active.Sub(begin) - t.application - t.address - t.mount)
-	m.Client = ms(out.To.Sub(t.active))
+	m.Application, m.Address, m.Mount = ms(t.seen), ms(t.address), ms(t.mount)
+	m.Overhead = ms(out.To.Sub(begin) - t.seen)
+	m.Agent = ms(t.active.Sub(begin) - t.whole - t.address - t.mount)
+	m.Client = ms(max(0, out.To.Sub(t.active)))
 }
 
 // journals reads the records of all servers that can be asked, from a time on, in order of time, and the kinds of all applications
