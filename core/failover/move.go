@@ -77,13 +77,12 @@ func (x *stepper) takerHears(e Event) {
 		if m.Role == Taking {
 			x.tell(e.Group, m.Word, m.Text)
 		}
+	case e.Word == WordGiven && g.Phase == Active:
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordDone})
 	case g.LastMove.ID == e.Move:
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: g.LastMove.Word, Text: g.LastMove.Text})
 	case e.Word == WordGiven:
 		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
-		if g.Phase == Active {
-			x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordDone})
-		}
 	case g.Phase != Standby || x.s.Leaving:
 		text := "the group is " + g.Phase.String() + " on the partner"
 		if x.s.Leaving {
@@ -137,6 +136,8 @@ func (x *stepper) settleMove(gi int) {
 		switch {
 		case g.Phase != Active:
 			x.endGiving(gi, false, "the group did not stay active here", true)
+		case x.s.Partner.Lost:
+			x.endGiving(gi, false, "the partner was lost", true)
 		case x.s.Now >= m.Deadline:
 			x.endGiving(gi, false, "the partner gave no answer in time", true)
 		default:
@@ -158,6 +159,8 @@ func (x *stepper) settleMove(gi int) {
 		switch {
 		case g.Phase == Active:
 			x.endGiving(gi, false, "the group came back here", true)
+		case x.s.Partner.Lost:
+			x.endGiving(gi, false, "the partner was lost before the group ran there", true)
 		case x.s.Now >= m.Deadline:
 			m.Role, m.Deadline = Return, x.s.Now+x.moveTime(gi)
 		default:
@@ -167,11 +170,16 @@ func (x *stepper) settleMove(gi int) {
 		switch {
 		case g.Phase == Active:
 			x.endGiving(gi, false, "it came back here: "+m.Text, true)
+		case x.s.Partner.Lost:
+			x.endGiving(gi, false, "the partner was lost before the group was back: "+m.Text, true)
 		case x.s.Now >= m.Deadline:
 			x.endGiving(gi, false, "it could not be brought back in time: "+m.Text, true)
 		}
 	case Checking:
-		if x.s.Now >= m.Deadline {
+		switch {
+		case x.s.Partner.Lost:
+			x.endTaking(gi, WordRefused, "the partner was lost")
+		case x.s.Now >= m.Deadline:
 			x.endTaking(gi, WordRefused, "readiness was not proven in time")
 		}
 	case Taking:
@@ -189,6 +197,8 @@ func (x *stepper) settleTaking(gi int) {
 		x.endTaking(gi, WordFailed, g.Blocked)
 	case g.Phase == Faulted || g.Phase == Fenced:
 		x.endTaking(gi, WordFailed, "the group is "+g.Phase.String()+" on the partner")
+	case x.s.Partner.Lost && g.Phase == Standby:
+		x.endTaking(gi, WordFailed, "the partner was lost before it had given the storage")
 	case x.s.Now >= m.Deadline && g.Phase == Standby:
 		x.endTaking(gi, WordFailed, "the storage was not given in time")
 	}

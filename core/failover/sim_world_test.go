@@ -243,7 +243,7 @@ func (w *world) runsOn(g int) failover.Server {
 	return failover.Nobody
 }
 
-// settled: every group runs once, the partner's side is Standby, and both agree.
+// settled: every group runs once, the partner's side is Standby, and both agree, and no move is under way.
 func (w *world) settled() bool {
 	for g := range w.groups {
 		o := w.runsOn(g)
@@ -251,7 +251,7 @@ func (w *world) settled() bool {
 			return false
 		}
 	}
-	return w.s[0].st.Agreed() && w.s[1].st.Agreed()
+	return w.s[0].st.Agreed() && w.s[1].st.Agreed() && len(w.s[0].moves)+len(w.s[1].moves) == 0
 }
 
 // allOn: every group runs on s.

@@ -176,6 +176,7 @@ func (x *stepper) judge() {
 		x.s.RenewAt = x.s.Now + x.p.RenewInterval
 		x.s.FinishFrom = Never
 		for g := range x.s.Groups {
+			x.s.Groups[g].BlockedUntil = x.s.Now // nobody else is left to serve it: it is tried here once more
 			x.feed(g, Event{Kind: PeerLost})
 		}
 	case was == VerdictLost:

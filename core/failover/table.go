@@ -75,7 +75,7 @@ var Table = []Row{
 		Why: "The group is free and it is this server's turn."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Not: ReleaseOpen | Leaving | IsBlocked}, To: Attaching, Do: []ActionKind{Attach},
 		Why: "The switch has granted the storage to this server."},
-	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: IsBlocked, Not: ReleaseOpen | Leaving}, To: Releasing, Do: []ActionKind{Release},
+	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: IsBlocked | Agreed, Not: ReleaseOpen | Leaving}, To: Releasing, Do: []ActionKind{Release},
 		Why: "The group could not be brought up here lately: its storage is given back."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerPeer}, If: Guard{Need: Agreed | Split, Not: Leaving}, To: Releasing, Do: []ActionKind{Release}, Code: "ORS-1018",
 		Why: "Each server has a part of the group, so neither can run it: this server's part is given back."},
