@@ -1,0 +1,109 @@
+# `make` lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+.DEFAULT_GOAL := help
+
+# One set of flags for building, vetting and linting, so that each package is compiled once. GOFLAGS of the caller stay.
+export GOTOOLCHAIN := local
+export GOFLAGS     := $(strip $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath)
+export CGO_ENABLED := 0
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+
+PROGRAMS := orscore orslab ors-plugin-generic ors-plugin-ipset
+PRODUCT  := ./cmd/orscore ./plugins/generic ./plugins/ipset
+SCENARIO := lab/scenarios/paper.scenario
+FUZZTIME ?= 30s
+
+# Nothing runs beside anything else in these packages' code: the race detector would only slow their long simulations.
+PURE := ./core/failover ./core/arch
+
+LINT := go tool -modfile=tools/lint/go.mod golangci-lint
+BUF  := go tool -modfile=tools/go.mod buf
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: build
+build: ## build orscore, its plugins and orslab into build/
+	go build $(LDFLAGS) -o build/orscore ./cmd/orscore
+	go build $(LDFLAGS) -o build/ors-plugin-generic ./plugins/generic
+	go build $(LDFLAGS) -o build/ors-plugin-ipset ./plugins/ipset
+	go build $(LDFLAGS) -o build/orslab ./cmd/orslab
+
+.PHONY: demo
+demo: build ## run a pair on this machine without root, cut one server off, and show what happens
+	@build/orslab demo --json build/demo.json
+
+.PHONY: test
+test: ## install what tests need, then run everything: checks, builds, the lab (root), unit tests
+	@tools/phase.sh "what the tests need" tools/install-test-deps.sh
+	@tools/phase.sh "builds" $(MAKE) build cross
+	@tools/phase.sh "checks" $(MAKE) check
+	@tools/phase.sh "lab scenario" $(MAKE) lab-if-root
+	@tools/phase.sh "unit tests" $(MAKE) unit
+
+.PHONY: unit
+unit: ## unit tests, with the race detector wherever goroutines meet
+	CGO_ENABLED=1 go test -race $$(go list ./... | grep -vFx "$$(go list $(PURE) ./lab/... ./cmd/orslab)")
+	go test $(PURE) ./lab/... ./cmd/orslab
+
+.PHONY: lab
+lab: build ## run the white paper's scenario in the lab (root); results in build/lab.json
+	build/orslab run $(SCENARIO) --json build/lab.json --logs build/lab-logs
+
+.PHONY: lab-if-root
+lab-if-root:
+	@if ((EUID == 0)); then $(MAKE) lab; \
+	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
+
+.PHONY: check
+check: vet lint imports ## format, vet for all platforms, lint, import rules
+
+.PHONY: vet
+vet:
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	  if [[ -n $$bad ]]; then echo "not formatted, gofmt -w would do it:" $$bad; exit 1; fi
+	go vet ./...
+	GOOS=windows GOARCH=amd64 go vet ./...
+	GOOS=linux GOARCH=arm64 go vet ./...
+
+.PHONY: lint
+lint:
+	$(LINT) run
+
+.PHONY: imports
+imports:
+	go test ./core/arch
+
+.PHONY: cross
+cross: ## build for windows/amd64 and linux/arm64 into build/cross/
+	for target in windows/amd64 linux/arm64; do \
+	  GOOS=$${target%/*} GOARCH=$${target#*/} go build $(LDFLAGS) -o build/cross/$${target/\//-}/ $(PRODUCT); done
+	GOOS=linux GOARCH=arm64 go build ./...
+	GOOS=windows GOARCH=amd64 go build ./...
+
+.PHONY: generate
+generate: ## lint the protocols and generate their code
+	$(BUF) lint
+	$(BUF) generate
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
+	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## run all benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build
