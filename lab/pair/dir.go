@@ -231,7 +231,7 @@ func (f *folder) detachLoops() error {
 }
 
 func (f *folder) mounts() ([]*mountinfo.Info, error) {
-	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(f.path + "/"))
+	all, err := mountinfo.GetMounts(mountinfo.PrefixFilter(f.path))
 	sort.Slice(all, func(i, j int) bool { return len(all[i].Mountpoint) > len(all[j].Mountpoint) })
 	return all, err
 }

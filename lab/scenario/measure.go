@@ -38,6 +38,28 @@ type Measured struct {
 // addressKind is the plugin whose applications are addresses.
 const addressKind = "ipset"
 
+// line shows all parts but the outage, for people.
+func (m *Measured) line() string {
+	var parts []string
+	for _, p := range []struct {
+		name  string
+		value *float64
+	}{
+		{"detection", m.Detection}, {"overhead", m.Overhead}, {"agent", m.Agent}, {"mount", m.Mount}, {"address", m.Address},
+		{"application", m.Application}, {"client", m.Client},
+	} {
+		parts = append(parts, p.name+" "+showMS(p.value))
+	}
+	return strings.Join(parts, " ")
+}
+
+func showMS(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", *v)
+}
+
 func ms(d time.Duration) *float64 {
 	v := float64(d.Microseconds()) / 1000
 	return &v

@@ -171,19 +171,11 @@ func (r *Runner) result(ctx context.Context, name string) Result {
 }
 
 func (r *Runner) report(res Result) {
-	show := func(v *float64) string {
-		if v == nil {
-			return "-"
-		}
-		return fmt.Sprintf("%.0f", *v)
-	}
 	lost := "not read"
 	if res.Lost != nil {
 		lost = fmt.Sprint(*res.Lost)
 	}
-	r.say("  => outage %s ms, detection %s, overhead %s (agent %s, mount %s, address %s), application %s; acknowledged %d, lost %s",
-		show(res.Outage), show(res.Detection), show(res.Overhead), show(res.Agent), show(res.Mount), show(res.Address),
-		show(res.Application), res.Acknowledged, lost)
+	r.say("  => outage %s ms: %s; acknowledged %d, lost %s", showMS(res.Outage), res.line(), res.Acknowledged, lost)
 }
 
 // startWorkload starts a client in the client's host.
