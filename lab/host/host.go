@@ -41,6 +41,7 @@ type Spec struct {
 	Devices map[string]string `json:"devices"` // name below /dev/ors: device of the machine
 	Links   map[string]string `json:"links"`   // symbolic links: absolute path in the host: target
 	Cgroup  string            `json:"cgroup"`  // name for a control group of the host; empty: none
+	Grouped bool              `json:"grouped"` // the machine has control groups of version 2; Start sets it
 	Mark    string            `json:"mark"`    // NAME=value in the environment of process 1, by which a lab finds it again
 }
 
@@ -60,6 +61,7 @@ func Start(ctx context.Context, spec Spec) (_ *Host, err error) {
 	if err := os.MkdirAll(spec.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("host %s: %w", spec.Name, err)
 	}
+	spec.Grouped = spec.Cgroup != "" && cgroupRoot() != "" // the host could not tell: it sees only its own
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return nil, fmt.Errorf("host %s: %w", spec.Name, err)

@@ -130,7 +130,7 @@ func buildRoot(spec Spec, root string) error {
 	b.link("/run/lock", "/var/lock")
 	b.dir("/run/lock", 0o1777)
 	b.devices(spec)
-	if cgroupRoot() != "" && spec.Cgroup != "" {
+	if spec.Grouped {
 		b.do("control groups", func() error { return unix.Mount("cgroup2", b.at("/sys/fs/cgroup"), "cgroup2", 0, "") })
 	}
 	for _, m := range spec.Mounts {

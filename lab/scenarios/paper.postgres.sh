@@ -1,4 +1,5 @@
-# Fills drive E: a PostgreSQL whose only unusual settings are its size and whom it lets in. fsync stays on.
+# Fills drive E: a small PostgreSQL that lets the client's network in. fsync stays on. syncfs makes its recovery after a power cut sync
+# the file system once, not each of a thousand files.
 dir=$VOLUME/postgresql
 install -d -o postgres -g postgres -m 0700 "$dir"
 install -d -o postgres -g postgres -m 0700 "$dir/run"
@@ -12,5 +13,6 @@ max_connections = 20
 max_wal_size = 128MB
 min_wal_size = 32MB
 unix_socket_directories = ''
+recovery_init_sync_method = syncfs
 CONF
 echo 'host all all 172.25.36.0/24 trust' >>"$dir/data/pg_hba.conf"
