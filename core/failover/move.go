@@ -119,11 +119,9 @@ func (x *stepper) giverHears(e Event) {
 	case e.Word == WordDone && m.Role == Given:
 		x.endGiving(e.Group, true, "the group runs on the partner", false)
 	case (e.Word == WordFailed || e.Word == WordRefused) && m.Role == Given:
-		m.Role, m.Text = Return, e.Text
-		m.Deadline = x.s.Now + x.moveTime(e.Group)
+		x.takeBack(e.Group, e.Text)
 		g.BlockedUntil = x.s.Now
 		x.note(e.Group, "move-returns", "ORS-1021", "The partner could not bring the group up: it comes back. ("+e.Text+")")
-		x.readAll(e.Group)
 	}
 }
 
@@ -162,7 +160,7 @@ func (x *stepper) settleMove(gi int) {
 		case x.s.Partner.Lost:
 			x.endGiving(gi, false, "the partner was lost before the group ran there", true)
 		case x.s.Now >= m.Deadline:
-			m.Role, m.Deadline = Return, x.s.Now+x.moveTime(gi)
+			x.takeBack(gi, "the partner did not say in time that the group runs there")
 		default:
 			x.tellDue(gi, WordGiven)
 		}
@@ -172,6 +170,8 @@ func (x *stepper) settleMove(gi int) {
 			x.endGiving(gi, false, "it came back here: "+m.Text, true)
 		case x.s.Partner.Lost:
 			x.endGiving(gi, false, "the partner was lost before the group was back: "+m.Text, true)
+		case x.takenAgain(gi):
+			x.endGiving(gi, false, "the partner has the storage, and goes on with the group by itself: "+m.Text, true)
 		case x.s.Now >= m.Deadline:
 			x.endGiving(gi, false, "it could not be brought back in time: "+m.Text, true)
 		}
@@ -185,6 +185,24 @@ func (x *stepper) settleMove(gi int) {
 	case Taking:
 		x.settleTaking(gi)
 	}
+}
+
+// takeBack lets the giver bring a group back that the partner could not bring up.
+func (x *stepper) takeBack(gi int, text string) {
+	m := &x.s.Groups[gi].Move
+	m.Role, m.Text, m.Deadline, m.Op = Return, text, x.s.Now+x.moveTime(gi), x.s.Op
+	x.readAll(gi)
+}
+
+// takenAgain: by reads asked since the group was to come back, the partner has a unit of it.
+func (x *stepper) takenAgain(gi int) bool {
+	for _, i := range x.p.Groups[gi].Units {
+		u := &x.s.Units[i]
+		if u.Known && u.ReadSeq > x.s.Groups[gi].Move.Op && u.Key.Owner == x.p.Self.Other() {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *stepper) settleTaking(gi int) {

@@ -114,6 +114,11 @@ func life(seed uint64, trace func(string, ...any), stats *counts) string {
 		for range 2 {
 			ph := phases[w.r.IntN(len(phases))]
 			w.log("--- %s", ph.name)
+			for _, s := range w.s {
+				if s.paused {
+					s.resume()
+				}
+			}
 			if w.bad == "" {
 				ph.run(w)
 			}

@@ -141,6 +141,13 @@ func (x *stepper) late(text string) {
 	for i := range pt.Evidence.Links {
 		pt.Evidence.Links[i].Silent = true
 	}
+	for g := range x.s.Groups {
+		gr := &x.s.Groups[g]
+		gr.Deadline = x.deadline(g, gr.Phase) // the time that has passed was not there to answer in
+		if gr.Phase == Unknown {
+			gr.Disk, gr.DiskOp = false, 0 // the disk is asked again
+		}
+	}
 	x.note(-1, "late", "ORS-1002", text)
 }
 

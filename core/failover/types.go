@@ -359,7 +359,7 @@ const (
 type Move struct {
 	ID       uint64
 	Role     Role
-	Op       uint64 // of CheckReady
+	Op       uint64 // of CheckReady; of a giver that takes back: reads with a greater one are fresh
 	Deadline Tick
 	TellAt   Tick
 	Word     Word // answer that a taker gives when asked again
