@@ -53,6 +53,6 @@ func newRoot() *cobra.Command {
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(runCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(), execCommand(), downCommand(),
-		enclosureCommand(), clientCommand())
+		enclosureCommand(), cableCommand(), clientCommand())
 	return root
 }
