@@ -33,7 +33,7 @@ func Run(ctx context.Context, o Options) error {
 	for _, n := range c.Notes {
 		log.Warn(n.Code+": "+n.Summary, "detail", n.Detail)
 	}
-	a, err := assemble(ctx, c, log)
+	a, err := assemble(c, log)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ type agent struct {
 }
 
 // assemble opens all parts; on an error it closes those that were opened.
-func assemble(ctx context.Context, c *config.Config, log hclog.Logger) (_ *agent, err error) {
+func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	a := &agent{cfg: c, log: log}
 	defer func() {
 		if err != nil {

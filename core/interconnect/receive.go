@@ -1,6 +1,7 @@
 package interconnect
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -130,7 +131,7 @@ func (i *Interconnect) hello(l *linkState, h header, frame []byte, now time.Time
 	f := parseHello(h, frame)
 	opened, answer, err := i.shake.onHello(&f, l.index, now)
 	switch {
-	case err == errStaleHello:
+	case errors.Is(err, errStaleHello):
 		return refuseHello
 	case err != nil:
 		return &refusal{countTag, err.Error()}

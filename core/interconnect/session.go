@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -211,9 +212,9 @@ func (h *handshake) open(f *hello, now time.Time) error {
 		return errVersion
 	}
 	s := &session{mine: h.nonce, peer: f.nonce, version: v, peerBoot: f.boot, peerIncarnation: f.incarnation, last: now}
-	salt := append(s.mine[:len(s.mine):len(s.mine)], s.peer[:]...)
+	salt := slices.Concat(s.mine[:], s.peer[:])
 	if h.self == 2 {
-		salt = append(s.peer[:len(s.peer):len(s.peer)], s.mine[:]...)
+		salt = slices.Concat(s.peer[:], s.mine[:])
 	}
 	info := fmt.Sprintf("ORS interconnect %d session %s", v, h.pair)
 	k, err := hkdf.Key(sha256.New, h.key, salt, info, sha256.Size+2)

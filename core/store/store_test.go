@@ -196,7 +196,7 @@ func TestBothSlotsDamaged(t *testing.T) {
 	for name, spoil := range map[string]func(a, b string) error{
 		"both garbled":          func(a, b string) error { return errors.Join(damage(a), damage(b)) },
 		"one garbled, one gone": func(a, b string) error { return errors.Join(damage(a), os.Remove(b)) },
-		"same generation":       func(a, b string) error { return copyFile(a, b) },
+		"same generation":       copyFile,
 		"another's file": func(a, b string) error {
 			return errors.Join(copyFile(filepath.Join(filepath.Dir(a), "incarnation.0"), a), os.Remove(b))
 		},

@@ -67,7 +67,7 @@ func TestReaderFindsFramesInNoise(t *testing.T) {
 	for {
 		p, err := r.Next()
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 			break

@@ -173,7 +173,7 @@ func (in *initd) serve(c *net.UnixConn) {
 	defer c.Close()
 	var r execRequest
 	files, err := receive(c, &r)
-	defer closeAll(files)
+	defer func() { closeAll(files) }()
 	if err != nil {
 		return // a connection that only asks whether somebody listens
 	}

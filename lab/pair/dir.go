@@ -33,7 +33,7 @@ const Base = "/var/tmp/orslab"
 // folder.
 const mark = "ORSLAB"
 
-// ErrAlive: the lab has a controller that works.
+// ErrAlive says that the lab has a controller that works.
 var ErrAlive = errors.New("the lab is alive")
 
 // folder is a lab's folder, held by a lock for as long as its controller lives.

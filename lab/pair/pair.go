@@ -210,7 +210,7 @@ func (p *Pair) startEnclosure(ctx context.Context) error {
 // fillVolumes makes the file systems, through port 1 of each unit, in a host of its own that is gone afterwards.
 func (p *Pair) fillVolumes(ctx context.Context) error {
 	begin := time.Now()
-	loops, err := p.attach("", func(u Unit) bool { return true })
+	loops, err := p.attach("", func(Unit) bool { return true })
 	if err != nil {
 		return err
 	}

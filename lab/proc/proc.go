@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone: the process that was recorded does not exist any more.
+// ErrGone says that the process that was recorded does not exist any more.
 var ErrGone = errors.New("the process is gone")
 
 // Identity names one run of one process: a pid alone is reused.

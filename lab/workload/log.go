@@ -10,6 +10,7 @@ package workload
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -84,7 +85,7 @@ func (r *Reader) Refresh() error {
 	in := bufio.NewReader(f)
 	for {
 		line, err := in.ReadBytes('\n')
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil // a line without its end is read the next time
 		}
 		if err != nil {

@@ -98,7 +98,7 @@ func (s *slot) begin(v verb, id string, act func(context.Context, *operation) (a
 func (s *slot) run(op *operation, act func(context.Context, *operation) (any, error)) {
 	defer op.cancel()
 	var result any
-	err := context.Cause(op.ctx)
+	var err error
 	select {
 	case <-op.ctx.Done():
 		err = status.Errorf(codes.Aborted, "%s was given up before it began: another operation was under way", op.verb)
