@@ -514,7 +514,7 @@ func TestChildHoldsOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	defer _ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	defer func() { _ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) }()
 	signal(t, old, unix.SIGKILL)
 	eventually(t, "another process runs", func() bool { s := statusOf(t, h, "good"); return s.PID != 0 && s.PID != old })
 }
