@@ -311,8 +311,15 @@ func execCommand() *cobra.Command {
 		Short: "Run a command in a host of the lab",
 		Args:  cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			command := args[1:]
+			if command[0] == "--" {
+				command = command[1:]
+			}
+			if len(command) == 0 {
+				return errors.New("no command; right would be: orslab exec HOST -- COMMAND…")
+			}
 			spec := host.Spec{Name: args[0], Dir: filepath.Join(pair.Base, name, "hosts", args[0])}
-			p, err := spec.Start(host.Cmd{Args: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+			p, err := spec.Start(host.Cmd{Args: command, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 				Env: []string{"TERM=" + os.Getenv("TERM")}})
 			if err != nil {
 				return err

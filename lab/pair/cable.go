@@ -12,52 +12,54 @@ import (
 	"strings"
 	"time"
 
-	nullmodem "github.com/orscore/ors/lab/cable"
+	"github.com/orscore/ors/lab/cable"
 )
 
-// cable is the null-modem cable between the servers: end a is the first server's, b the second's.
-type cable struct{ cfg nullmodem.Config }
+func (p *Pair) cablePath(name string) string { return filepath.Join(p.dir.path, "cable", name) }
 
-// end returns the device of a server's end, emptied of what came while the server had no power.
-func (c *cable) end(p *Pair, name string) (string, error) {
-	link, which := c.cfg.A, "a"
-	if p.Setup.Servers[0].Name != name {
-		link, which = c.cfg.B, "b"
+// cableEnd is "a" for the first server and "b" for the second.
+func (p *Pair) cableEnd(server string) string {
+	if server == p.Setup.Servers[0].Name {
+		return "a"
 	}
-	if _, err := nullmodem.Command(context.Background(), c.cfg.Control, "flush "+which); err != nil {
-		return "", err
-	}
-	return os.Readlink(link)
+	return "b"
 }
 
-// startCable starts the cable, a process of its own.
+// startCable starts the cable as a process of its own, which holds both ends open for as long as the lab lives.
 func (p *Pair) startCable(ctx context.Context) error {
 	if p.Setup.Baud == 0 {
 		return nil
 	}
-	cfg := nullmodem.Config{
-		A: filepath.Join(p.dir.path, "cable.a"), B: filepath.Join(p.dir.path, "cable.b"),
-		Baud: p.Setup.Baud, Control: filepath.Join(p.dir.path, "cable.sock"),
+	if err := os.MkdirAll(p.cablePath(""), 0o755); err != nil {
+		return err
 	}
-	if _, err := p.start("cable", "cable", "--a", cfg.A, "--b", cfg.B, "--baud", strconv.Itoa(cfg.Baud),
-		"--control", cfg.Control); err != nil {
+	if _, err := p.start("cable", "cable", "--a", p.cablePath("a"), "--b", p.cablePath("b"),
+		"--baud", strconv.Itoa(p.Setup.Baud), "--control", p.cablePath("control")); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := nullmodem.Await(ctx, cfg.Control); err != nil {
-		said, _ := os.ReadFile(filepath.Join(p.dir.path, "cable.log"))
-		return fmt.Errorf("%w; its log: %s", err, said)
+	if err := cable.Await(ctx, p.cablePath("control")); err != nil {
+		log, _ := os.ReadFile(filepath.Join(p.dir.path, "cable.log"))
+		return fmt.Errorf("%w; its log: %s", err, log)
 	}
-	p.cable = &cable{cfg: cfg}
 	return nil
 }
 
-// SetCable changes the cable by one of its commands, such as "cut" or "drop 0.1".
-func (p *Pair) SetCable(words ...string) error {
-	if p.cable == nil {
-		return errors.New("this lab has no cable; the scenario would say: cable 115200")
+// plugCable returns the device of a server's end, which is empty as the port of a machine that was just switched on.
+func (p *Pair) plugCable(ctx context.Context, server string) (string, error) {
+	end := p.cableEnd(server)
+	if _, err := cable.Command(ctx, p.cablePath("control"), "flush "+end); err != nil {
+		return "", err
 	}
-	_, err := nullmodem.Command(context.Background(), p.cable.cfg.Control, strings.Join(words, " "))
+	return os.Readlink(p.cablePath(end))
+}
+
+// Cable gives the cable a command: cut, mend, and what else cable.Commands lists.
+func (p *Pair) Cable(ctx context.Context, words ...string) error {
+	if p.Setup.Baud == 0 {
+		return errors.New("this lab has no cable; right would be a line before the first phase: cable 115200")
+	}
+	_, err := cable.Command(ctx, p.cablePath("control"), strings.Join(words, " "))
 	return err
 }

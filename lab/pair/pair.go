@@ -67,7 +67,6 @@ type Pair struct {
 	enc     *enclosure.Client
 	encCfg  enclosure.Config
 	encCmd  *exec.Cmd
-	cable   *cable
 	fabric  *host.Host
 	network *host.Network
 

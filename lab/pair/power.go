@@ -67,7 +67,7 @@ func (p *Pair) PowerOn(ctx context.Context, name string) (err error) {
 	if err := p.enc.SetHost(name, false); err != nil {
 		return fmt.Errorf("power on: %w", err)
 	}
-	spec, err := p.spec(name, loops)
+	spec, err := p.spec(ctx, name, loops)
 	if err != nil {
 		return fmt.Errorf("power on: %w", err)
 	}
@@ -84,7 +84,7 @@ func (p *Pair) PowerOn(ctx context.Context, name string) (err error) {
 	return p.network.Attach(n.host, "eth1", Interconnect, s.Interconnect)
 }
 
-func (p *Pair) spec(name string, loops map[string]attached) (host.Spec, error) {
+func (p *Pair) spec(ctx context.Context, name string, loops map[string]attached) (host.Spec, error) {
 	dir := p.hostDir(name)
 	spec := host.Spec{
 		Name: name, Dir: dir, Devices: devices(loops), Cgroup: p.dir.cgroups() + name, Mark: mark + "=" + p.dir.path,
@@ -102,8 +102,8 @@ func (p *Pair) spec(name string, loops map[string]attached) (host.Spec, error) {
 		return spec, err
 	}
 	spec.Devices["switch"] = line
-	if p.cable != nil {
-		if spec.Devices["cable"], err = p.cable.end(p, name); err != nil {
+	if p.Setup.Baud > 0 {
+		if spec.Devices["cable"], err = p.plugCable(ctx, name); err != nil {
 			return spec, err
 		}
 	}

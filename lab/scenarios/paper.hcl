@@ -25,7 +25,7 @@ interconnect {
 }
 
 arbitration {
-  survivor = "rocky"
+  survivor = "apollo"
 }
 
 plugin "generic" {
