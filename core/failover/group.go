@@ -146,6 +146,13 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	case gr.Phase == Active && from == Starting:
 		gr.BlockFor = 0
 	}
+	if gr.Phase == Attaching {
+		for _, i := range x.p.Groups[g].Units {
+			if u := &x.s.Units[i]; u.Known && u.Key.Owner == x.p.Self {
+				x.s.Hard.Units[i].Held = u.Key.N
+			}
+		}
+	}
 	gaveUp := gr.Phase == Detaching && from == Attaching && e.Kind != OpShutdown ||
 		gr.Phase == Stopping && (e.Kind == StartFailed || e.Kind == AppsFailed || e.Kind == Timeout)
 	if gaveUp {

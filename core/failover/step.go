@@ -359,11 +359,6 @@ func (x *stepper) ownerEvent(g int) {
 		gr.FreeSince = x.s.Now
 	}
 	x.feed(g, Event{Kind: kind})
-	if kind == OwnerSelf && x.held(g) {
-		for _, i := range x.p.Groups[g].Units {
-			x.s.Hard.Units[i].Held = x.s.Units[i].Key.N
-		}
-	}
 }
 
 // epoch of a group: the newest of its units.
