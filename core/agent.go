@@ -22,8 +22,8 @@ import (
 	"github.com/orscore/ors/core/store"
 )
 
-// Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so that the
-// partner takes nothing over) or when an orderly shutdown has been carried out.
+// Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so
+// that the partner takes nothing over) or when an orderly shutdown has been carried out.
 func Run(ctx context.Context, o Options) error {
 	log := o.logger()
 	c, err := o.load()
@@ -109,7 +109,8 @@ func (a *agent) run(ctx context.Context) error {
 	ended := make(chan error, 2)
 	go func() { ended <- wrap("interconnect", a.links.Run(inner)) }()
 	go func() {
-		ended <- wrap("control", control.Serve(inner, ControlSocket(a.cfg), control.Permission{}, a.backend(), a.log.Named("control")))
+		ended <- wrap("control",
+			control.Serve(inner, ControlSocket(a.cfg), control.Permission{}, a.backend(), a.log.Named("control")))
 	}()
 	// Plugins take a while to start; beats and ownership do not wait for them, a group that needs one does.
 	go a.plugins.Start(inner, a.cfg.Kinds())
@@ -194,7 +195,8 @@ type backend struct {
 // Journal gives readers of events the journal.
 func (b *backend) Journal() control.Journal { return b.store }
 
-// networkCheck asks whether any target of the network check can be reached by TCP: an answer, also a refusal, shows that it is there.
+// networkCheck asks whether any target of the network check can be reached by TCP: an answer, also a refusal, shows
+// that it is there.
 func networkCheck(c *config.Config) func(context.Context) failover.Answer {
 	if len(c.NetworkCheck.Targets) == 0 {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// bootID is the identity of this run of the operating system. A container or namespace shares it with its host, so what marks
-// this run of it, the start time of its first process, is part of it.
+// bootID is the identity of this run of the operating system. A container or namespace shares it with its host, so
+// what marks this run of it, the start time of its first process, is part of it.
 func bootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

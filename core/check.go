@@ -61,8 +61,8 @@ func (r *Report) Failed() bool {
 	return false
 }
 
-// Check looks at everything that can be looked at without changing anything: the file, the plugins and what they say of their
-// applications, the folders, the switches. It starts plugins, and ends them again; it starts no application.
+// Check looks at everything that can be looked at without changing anything: the file, the plugins and what they say
+// of their applications, the folders, the switches. It starts plugins, and ends them again; it starts no application.
 func Check(ctx context.Context, o Options) (*Report, error) {
 	c, diags := config.Load(o.ConfigPath, config.Options{Server: o.Server})
 	r := &Report{Config: c}
@@ -122,7 +122,8 @@ func (r *Report) problem(code, severity, summary, detail string) {
 // folders looks whether the folders of the agent can be made and written.
 func (r *Report) folders(c *config.Config) {
 	for _, f := range []struct{ name, path string }{
-		{"state_dir", c.Agent.StateDir}, {"run_dir", c.Agent.RunDir}, {"log_dir", c.Agent.LogDir}, {"drive_root", c.Agent.DriveRoot},
+		{"state_dir", c.Agent.StateDir}, {"run_dir", c.Agent.RunDir}, {"log_dir", c.Agent.LogDir}, {"drive_root",
+			c.Agent.DriveRoot},
 	} {
 		if err := writable(f.path); err != nil {
 			r.problem("ORS-1034", "error", "agent."+f.name+" cannot be written: "+err.Error(),
@@ -202,7 +203,8 @@ func (r *Report) applications(ctx context.Context, c *config.Config, o Options) 
 	return nil
 }
 
-func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, g *config.Group, a *config.Application) {
+func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, g *config.Group,
+	a *config.Application) {
 	schema, err := host.Schema(a.Kind)
 	if err != nil {
 		code, rest, ok := cutCode(err.Error())
@@ -226,7 +228,8 @@ func (r *Report) application(ctx context.Context, c *config.Config, host *plugin
 	}
 	v, err := host.Validate(ctx, a.Kind, &pluginv1.ValidateRequest{Application: app})
 	if err != nil {
-		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err), "see the plugin's log")
+		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err),
+			"see the plugin's log")
 		return
 	}
 	for _, p := range v.GetProblems() {
@@ -235,7 +238,8 @@ func (r *Report) application(ctx context.Context, c *config.Config, host *plugin
 	ready, err := host.Ready(ctx, a.Kind, &pluginv1.ReadyRequest{
 		Caller: &pluginv1.Caller{Server: c.ServerName(c.Self), BootId: "check"}, Application: app})
 	if err != nil {
-		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err), "see the plugin's log")
+		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err),
+			"see the plugin's log")
 		return
 	}
 	for _, p := range ready.GetProblems() {

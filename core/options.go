@@ -1,6 +1,6 @@
-// Package core puts one server's recovery agent together: configuration, state directory, plugins, switches, drives, links, the
-// node that decides, and the control socket. It decides nothing itself, and it must never start anything before the
-// configuration has been found free of mistakes.
+// Package core puts one server's recovery agent together: configuration, state directory, plugins, switches, drives,
+// links, the node that decides, and the control socket. It decides nothing itself, and it must never start anything
+// before the configuration has been found free of mistakes.
 package core
 
 import (

@@ -1,8 +1,9 @@
-// Package config reads the one HCL file of a pair into typed values, and says of every mistake in it where it is, what is
-// wrong and what would be right, all mistakes at once.
+// Package config reads the one HCL file of a pair into typed values, and says of every mistake in it where it is,
+// what is wrong and what would be right, all mistakes at once.
 //
-// What is inside an application's `config` block belongs to its plugin: it is kept as a body and decoded with the schema that the
-// plugin declares. This package must never start anything, open a device, or guess a value that the file leaves open.
+// What is inside an application's `config` block belongs to its plugin: it is kept as a body and decoded with the
+// schema that the plugin declares. This package must never start anything, open a device, or guess a value that the
+// file leaves open.
 package config
 
 import (
@@ -46,7 +47,8 @@ type Server struct {
 	Range hcl.Range
 }
 
-// Agent is the `agent` block: where this program keeps things. Each path may use ${self}, the name of the server that reads the file.
+// Agent is the `agent` block: where this program keeps things. Each path may use ${self}, the name of the server that
+// reads the file.
 type Agent struct {
 	StateDir  string // hard state, handles, journal; default /var/lib/ors
 	RunDir    string // control socket, work folders of plugins; default /run/ors
@@ -88,7 +90,8 @@ type Arbitration struct {
 	Delay    time.Duration   // how long the other waits; default: the beats' interval. A head start, not a safety measure
 }
 
-// NetworkCheck is the `network_check` block: hosts that answer a ping while this server is not isolated. Empty: no check.
+// NetworkCheck is the `network_check` block: hosts that answer a ping while this server is not isolated. Empty: no
+// check.
 type NetworkCheck struct {
 	Targets []string // IP addresses, or host:port for a TCP connect
 	Timeout time.Duration
@@ -114,7 +117,8 @@ type Group struct {
 	Range        hcl.Range
 }
 
-// StorageUnit is a `storage` block. Units of a pair have one fixed order: groups in the order of the file, units in the order of the group.
+// StorageUnit is a `storage` block. Units of a pair have one fixed order: groups in the order of the file, units in
+// the order of the group.
 type StorageUnit struct {
 	Name   string
 	Switch Switch
@@ -144,11 +148,12 @@ type DirectorySwitch struct {
 
 // Drive is a `drive` block.
 type Drive struct {
-	Letter       string // "E:"
-	Volume       string // device, LABEL=… or UUID=…; empty where the switch has a volume of its own
-	Filesystem   string // "ext4", "xfs", …; "directory" with a directory switch
-	Options      []string
-	Fsck         string // "auto" (default: a journalling filesystem replays its journal, others are checked), "always", "never"
+	Letter     string // "E:"
+	Volume     string // device, LABEL=… or UUID=…; empty where the switch has a volume of its own
+	Filesystem string // "ext4", "xfs", …; "directory" with a directory switch
+	Options    []string
+	// "auto" (default: a journalling filesystem replays its journal, others are checked), "always", "never"
+	Fsck         string
 	MountTimeout time.Duration
 	Range        hcl.Range
 }

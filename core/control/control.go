@@ -8,22 +8,25 @@ import "time"
 
 // Status is the pair as one agent sees it; the JSON of `orscore status --json`.
 type Status struct {
-	Pair          string    `json:"pair"`
-	Self          string    `json:"self"`
-	At            time.Time `json:"at"`
-	Version       string    `json:"version"`
-	Normal        bool      `json:"normal"`
-	Sentence      string    `json:"sentence"` // "Normal State: Serial interconnect heartbeat is being received." when it is so
-	Verdict       string    `json:"verdict"`  // of the partner: alive, left, restarting, cable-fault, lost, isolated, unknown
-	VerdictWhy    string    `json:"verdict_why"`
-	Agreed        bool      `json:"agreed"` // both servers have promised the next arbitration round: planned moves are possible
-	ConfigDigest  string    `json:"config_digest"`
-	ConfigDiffers bool      `json:"config_differs"`
-	Alarms        []Alarm   `json:"alarms"`
-	Servers       []Server  `json:"servers"`
-	Links         []Link    `json:"links"`
-	Groups        []Group   `json:"groups"`
-	Plugins       []Plugin  `json:"plugins"`
+	Pair    string    `json:"pair"`
+	Self    string    `json:"self"`
+	At      time.Time `json:"at"`
+	Version string    `json:"version"`
+	Normal  bool      `json:"normal"`
+	// "Normal State: Serial interconnect heartbeat is being received." when it is so
+	Sentence string `json:"sentence"`
+	// of the partner: alive, left, restarting, cable-fault, lost, isolated, unknown
+	Verdict    string `json:"verdict"`
+	VerdictWhy string `json:"verdict_why"`
+	// both servers have promised the next arbitration round: planned moves are possible
+	Agreed        bool     `json:"agreed"`
+	ConfigDigest  string   `json:"config_digest"`
+	ConfigDiffers bool     `json:"config_differs"`
+	Alarms        []Alarm  `json:"alarms"`
+	Servers       []Server `json:"servers"`
+	Links         []Link   `json:"links"`
+	Groups        []Group  `json:"groups"`
+	Plugins       []Plugin `json:"plugins"`
 }
 
 // Alarm is something that an operator should look at. It ends by itself when its cause does.

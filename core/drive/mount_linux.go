@@ -346,8 +346,8 @@ func mountsOf(v volume) ([]*mountinfo.Info, error) {
 	return ms, nil
 }
 
-// mountAt returns the mount of v at path; nil when there is none. Another mount over it is an error: whoever unmounts path
-// would unmount that one.
+// mountAt returns the mount of v at path; nil when there is none. Another mount over it is an error: whoever unmounts
+// path would unmount that one.
 func mountAt(v volume, path string) (*mountinfo.Info, error) {
 	ms, err := mountinfo.GetMounts(func(mi *mountinfo.Info) (skip, stop bool) { return mi.Mountpoint != path, false })
 	if err != nil {

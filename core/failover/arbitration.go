@@ -12,8 +12,8 @@ const (
 
 func (b Bidding) String() string { return [...]string{"may bid", "has won", "has lost"}[b] }
 
-// Decide reads the first unit's key. It is asked again before each claim and keeps nothing. promised and common are this server's
-// P and C; a round number can be bid for only when both servers have promised it, and only once.
+// Decide reads the first unit's key. It is asked again before each claim and keeps nothing. promised and common are
+// this server's P and C; a round number can be bid for only when both servers have promised it, and only once.
 func Decide(self Server, promised, common uint32, first Key) Bidding {
 	switch {
 	case first.By == self && first.Tag > 0 && first.Tag >= promised:
@@ -26,8 +26,8 @@ func Decide(self Server, promised, common uint32, first Key) Bidding {
 	return HasLost
 }
 
-// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used. Only then
-// may anything be planned.
+// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used.
+// Only then may anything be planned.
 func (x *stepper) agreed() bool {
 	pt, first := &x.s.Partner, &x.s.Units[0]
 	return pt.Up && first.Known && x.s.Hard.Common > first.Key.Tag && pt.Beat.Common > first.Key.Tag
@@ -209,7 +209,8 @@ func (x *stepper) winnerDied(first *Unit) bool {
 	if x.s.Now < first.SeenFrom+x.p.RenewTimeout {
 		return false
 	}
-	x.note(-1, "winner-died", "", "The winner of the last round has not renewed the first storage unit: the next round is open.")
+	x.note(-1, "winner-died", "",
+		"The winner of the last round has not renewed the first storage unit: the next round is open.")
 	return true
 }
 

@@ -1,6 +1,7 @@
 package failover
 
-// Defaults are the parameters that do not depend on a pair's groups, derived from the detection time-out where they must be.
+// Defaults are the parameters that do not depend on a pair's groups, derived from the detection time-out where they
+// must be.
 func Defaults(timeout Tick) Params {
 	return Params{
 		Survivor:         First,

@@ -161,8 +161,8 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	x.rereadOn(g, e.Kind)
 }
 
-// keysAfter notes what a confirmed claim or release, or a cleared group, means for the keys: they are read again before anything is
-// decided on them.
+// keysAfter notes what a confirmed claim or release, or a cleared group, means for the keys: they are read again
+// before anything is decided on them.
 func (x *stepper) keysAfter(g int, k EventKind) {
 	for _, i := range x.p.Groups[g].Units {
 		u, h := &x.s.Units[i], &x.s.Hard.Units[i]
@@ -226,7 +226,8 @@ func (x *stepper) act(g int, k ActionKind) {
 	x.do(a)
 }
 
-// swaps lists the compare-and-swaps of a claim, re-key or release, and writes into the hard state what is about to be asked.
+// swaps lists the compare-and-swaps of a claim, re-key or release, and writes into the hard state what is about to be
+// asked.
 func (x *stepper) swaps(g int, k ActionKind) []KeySwap {
 	var out []KeySwap
 	for _, i := range x.p.Groups[g].Units {

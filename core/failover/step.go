@@ -1,8 +1,9 @@
 package failover
 
-// Step is the whole decision of one server: it takes the state and one event and returns the next state and what is to be
-// done. It changes nothing that s shares with the caller. The caller writes State.Hard to disk, when it changed, before it
-// carries out any of the actions or lets a beat say any of it; when it cannot, it drops both and keeps the old state.
+// Step is the whole decision of one server: it takes the state and one event and returns the next state and what is
+// to be done. It changes nothing that s shares with the caller. The caller writes State.Hard to disk, when it
+// changed, before it carries out any of the actions or lets a beat say any of it; when it cannot, it drops both and
+// keeps the old state.
 func Step(p *Params, s State, e Event) (State, []Action) {
 	x := &stepper{p: p, s: s.Clone()}
 	x.s.Now = max(x.s.Now, e.At)
@@ -202,7 +203,8 @@ func (x *stepper) heard(b Beat) {
 		x.reKeyAll()
 	}
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
-	pt.Left = pt.Left || b.Leaving // a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
+	// a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
+	pt.Left = pt.Left || b.Leaving
 	pt.RestartingUntil = -Never
 	if b.Restarting > 0 {
 		pt.RestartingUntil = x.s.Now + b.Restarting
@@ -326,8 +328,8 @@ func (x *stepper) readUnits() {
 	}
 }
 
-// owner sums up what the switch shows of a group's units, by reads that were asked after the group's phase began: no phase
-// acts on what the switch showed before it. A single unit with the partner is enough; the rest takes all units.
+// owner sums up what the switch shows of a group's units, by reads that were asked after the group's phase began: no
+// phase acts on what the switch showed before it. A single unit with the partner is enough; the rest takes all units.
 func (x *stepper) owner(g int) (kind EventKind, known bool) {
 	kind, known = OwnerSelf, true
 	for _, i := range x.p.Groups[g].Units {

@@ -36,7 +36,8 @@ func (p Phase) String() string { return phaseNames[p] }
 // EventKind says what an Event tells.
 type EventKind uint8
 
-// The events of a group: what rows of the table wait for. Those up to Cleared answer an action and carry its operation id.
+// The events of a group: what rows of the table wait for. Those up to Cleared answer an action and carry its
+// operation id.
 const (
 	Granted       EventKind = iota // the claim was granted and read back
 	Denied                         // the claim was refused: the key was not the one expected
@@ -66,20 +67,22 @@ const (
 
 // The events of a server: Step turns them into events of groups.
 const (
-	Passed       EventKind = iota + numGroupEvents // time has passed, nothing else
-	Seen                                           // Evidence: the links and the checks changed, or a deadline of theirs passed
-	Heard                                          // Beat: the partner's newest words
-	PeerStarted                                    // the partner's agent or operating system has been restarted (Text: which)
-	WasLate                                        // this server did not run for a while: a pause or starvation
-	UnitRead                                       // Unit, Op, Key: an answer to Inspect
-	UnitMute                                       // Unit, Op: Inspect got no usable answer
-	Swapped                                        // Unit, Op: a Swap ended, whichever way; it is read again
-	DiskAnswered                                   // Group, Op: the mounted drives can be read past all caches
-	DiskSilent                                     // Group, Op: they cannot, or there are none
-	OpMove                                         // Group, Move: an operator wants the group moved to the partner
-	PeerSaid                                       // Group, Move, Word, Text: the partner about a planned move
-	ReadyYes                                       // Group, Op: the group could be started here now
-	ReadyNo                                        // Group, Op, Text: it could not
+	Passed EventKind = iota + numGroupEvents // time has passed, nothing else
+	// Evidence: the links and the checks changed, or a deadline of theirs passed
+	Seen
+	Heard // Beat: the partner's newest words
+	// the partner's agent or operating system has been restarted (Text: which)
+	PeerStarted
+	WasLate      // this server did not run for a while: a pause or starvation
+	UnitRead     // Unit, Op, Key: an answer to Inspect
+	UnitMute     // Unit, Op: Inspect got no usable answer
+	Swapped      // Unit, Op: a Swap ended, whichever way; it is read again
+	DiskAnswered // Group, Op: the mounted drives can be read past all caches
+	DiskSilent   // Group, Op: they cannot, or there are none
+	OpMove       // Group, Move: an operator wants the group moved to the partner
+	PeerSaid     // Group, Move, Word, Text: the partner about a planned move
+	ReadyYes     // Group, Op: the group could be started here now
+	ReadyNo      // Group, Op, Text: it could not
 	numEvents
 )
 
@@ -124,7 +127,8 @@ type Beat struct {
 // Word is what the two servers say to each other about a planned move.
 type Word uint8
 
-// The words of a planned move. The giver repeats its last word until it is answered; the taker answers with where it stands.
+// The words of a planned move. The giver repeats its last word until it is answered; the taker answers with where it
+// stands.
 const (
 	WordNone    Word = iota
 	WordAsk          // giver: could you take the group? (and while it stops it: still at it)
@@ -143,23 +147,25 @@ func (w Word) String() string { return wordNames[w] }
 // ActionKind says what is to be done.
 type ActionKind uint8
 
-// The actions. Each is idempotent and has a deadline; those of groups answer with an event that carries the operation id.
+// The actions. Each is idempotent and has a deadline; those of groups answer with an event that carries the operation
+// id.
 const (
-	Inspect    ActionKind = iota // read the key of Unit: UnitRead or UnitMute
-	Swap                         // swap the key of Unit (arbitration, re-key): Swapped
-	Claim                        // swap the keys of a free group's units: Granted or Denied; no event when there was no answer
-	ReKey                        // swap the keys of the group's units for newer ones of this server's: no answer is used
-	Attach                       // mount: Attached or AttachFailed
-	StartApps                    // recover or start the applications: AppsUp or StartFailed
-	StopApps                     // stop them: AppsStopped or StopFailed
-	Detach                       // unmount: Detached or DetachFailed
-	Release                      // give the units back: Released or ReleaseFailed
-	KillAll                      // kill what is left of the group and unmount by force: Cleared
-	Witness                      // read the group's mounted drives past all caches: DiskAnswered or DiskSilent
-	CheckReady                   // prove that the group could be started here: ReadyYes or ReadyNo
-	Tell                         // say Word about the planned move Move to the partner
-	MoveEnded                    // the planned move Move has ended: Moved and Text say how
-	Note                         // write Text into the journal
+	Inspect ActionKind = iota // read the key of Unit: UnitRead or UnitMute
+	Swap                      // swap the key of Unit (arbitration, re-key): Swapped
+	// swap the keys of a free group's units: Granted or Denied; no event when there was no answer
+	Claim
+	ReKey      // swap the keys of the group's units for newer ones of this server's: no answer is used
+	Attach     // mount: Attached or AttachFailed
+	StartApps  // recover or start the applications: AppsUp or StartFailed
+	StopApps   // stop them: AppsStopped or StopFailed
+	Detach     // unmount: Detached or DetachFailed
+	Release    // give the units back: Released or ReleaseFailed
+	KillAll    // kill what is left of the group and unmount by force: Cleared
+	Witness    // read the group's mounted drives past all caches: DiskAnswered or DiskSilent
+	CheckReady // prove that the group could be started here: ReadyYes or ReadyNo
+	Tell       // say Word about the planned move Move to the partner
+	MoveEnded  // the planned move Move has ended: Moved and Text say how
+	Note       // write Text into the journal
 	numActions
 )
 
@@ -373,7 +379,8 @@ func New(p *Params, hard Hard, now Tick) State {
 		s.Hard.Units = append(s.Hard.Units, HardUnit{})
 	}
 	s.Hard.Units = append([]HardUnit(nil), s.Hard.Units[:len(p.Units)]...)
-	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never, RestartingUntil: -Never}
+	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never,
+		RestartingUntil: -Never}
 	s.LateUntil = now
 	s.Partner.Verdict, s.Partner.Why = Judge(JudgeFacts{})
 	for range p.Units {

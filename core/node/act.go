@@ -38,8 +38,8 @@ func (n *Node) act(a failover.Action) {
 	}
 }
 
-// work runs one bounded exchange in a goroutine of its own. How many there are is bounded by the decision: one read and one
-// swap a unit, and one of the rest a group, each with a deadline.
+// work runs one bounded exchange in a goroutine of its own. How many there are is bounded by the decision: one read
+// and one swap a unit, and one of the rest a group, each with a deadline.
 func (n *Node) work(a failover.Action, f func(context.Context, failover.Action)) {
 	n.goRun(func(ctx context.Context) {
 		ctx, cancel := context.WithDeadline(ctx, n.when(a.Deadline))
@@ -80,8 +80,8 @@ func (n *Node) noteSwap(unit int, st storage.State, err error) {
 	}
 }
 
-// swapGroup changes the keys of a group's units in their fixed order: a claim, a re-key or a release. No answer is no event: the
-// decision's deadline passes and the switch is asked who owns them.
+// swapGroup changes the keys of a group's units in their fixed order: a claim, a re-key or a release. No answer is no
+// event: the decision's deadline passes and the switch is asked who owns them.
 func (n *Node) swapGroup(ctx context.Context, a failover.Action) {
 	done, refused := failover.Granted, failover.Denied
 	if a.Kind == failover.Release {

@@ -43,8 +43,8 @@ func (p *app) caller(op uint64, epoch uint32) *pluginv1.Caller {
 	}
 }
 
-// request puts together what a plugin is told of the application, with the letters as they are now; where nothing is mounted,
-// with those that are configured.
+// request puts together what a plugin is told of the application, with the letters as they are now; where nothing is
+// mounted, with those that are configured.
 func (p *app) request(mounted []drive.Mounted) (*pluginv1.Application, error) {
 	values := p.w.n.cfg.ExpectedDrives(p.w.cfg)
 	for i := range values {
@@ -108,7 +108,8 @@ func (p *app) ready(ctx context.Context, epoch uint32) error {
 	return errors.Join(errs...)
 }
 
-// up recovers the application when it runs, and starts it when it surely does not. "Unknown" is asked again until ctx ends.
+// up recovers the application when it runs, and starts it when it surely does not. "Unknown" is asked again until ctx
+// ends.
 func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mounted) error {
 	from := time.Now()
 	a, err := p.request(mounted)
@@ -141,7 +142,8 @@ func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mount
 }
 
 // recover asks until it is sure.
-func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Application, h *pluginv1.Handle) (bool, error) {
+func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Application,
+	h *pluginv1.Handle) (bool, error) {
 	for {
 		r, err := p.w.n.o.Plugins.Recover(ctx, p.cfg.Kind, &pluginv1.RecoverRequest{Caller: c, Application: a, Handle: h})
 		detail := r.GetDetail()
@@ -160,7 +162,8 @@ func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Appli
 	}
 }
 
-func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Application, previous *pluginv1.Handle) error {
+func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Application,
+	previous *pluginv1.Handle) error {
 	from := time.Now()
 	p.show("starting", "")
 	n := p.w.n
@@ -169,7 +172,8 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 	defer cancel()
 	req := &pluginv1.StartRequest{Caller: p.caller(act.Op, act.Epoch), Application: a, Previous: previous}
 	h, err := n.o.Plugins.StartApplication(ctx, p.cfg.Kind, req, func(pr *pluginv1.Progress) {
-		n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " " + pr.GetStep(), Text: pr.GetText()})
+		n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " " + pr.GetStep(),
+			Text: pr.GetText()})
 		p.show("starting", pr.GetText())
 	})
 	if err != nil {
@@ -218,8 +222,9 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 	return p.w.n.o.Store.DropHandle(p.id())
 }
 
-// untouched: no start of the application was ever asked for on this server since it was switched on, so nothing of it can run, and a
-// plugin that is missing does not keep its group from being stopped or clear. The work folder is made before the first start.
+// untouched: no start of the application was ever asked for on this server since it was switched on, so nothing of it
+// can run, and a plugin that is missing does not keep its group from being stopped or clear. The work folder is made
+// before the first start.
 func (p *app) untouched(h *pluginv1.Handle) bool {
 	_, err := os.Stat(p.workDir())
 	return h == nil && errors.Is(err, os.ErrNotExist)
@@ -314,7 +319,8 @@ func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
 	if err == nil {
 		var h *pluginv1.Handle
 		if h, err = p.handle(); err == nil {
-			r, err = p.w.n.o.Plugins.Probe(ctx, p.cfg.Kind, &pluginv1.ProbeRequest{Caller: p.caller(0, epoch), Application: a, Handle: h})
+			r, err = p.w.n.o.Plugins.Probe(ctx, p.cfg.Kind,
+				&pluginv1.ProbeRequest{Caller: p.caller(0, epoch), Application: a, Handle: h})
 		}
 	}
 	if err != nil {

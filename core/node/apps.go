@@ -42,7 +42,8 @@ func (w *groupWorker) stopApps(ctx context.Context, a failover.Action) error {
 	return w.inOrder(true, func(p *app) error { return p.down(ctx, a) })
 }
 
-// killAll ends what is left of the group and takes its mounts away, all at once. It fails unless nothing is left for sure.
+// killAll ends what is left of the group and takes its mounts away, all at once. It fails unless nothing is left for
+// sure.
 func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 	w.stopProbes()
 	findErr := w.findMounted(ctx)
@@ -80,8 +81,8 @@ func (w *groupWorker) stopProbes() {
 	}
 }
 
-// inOrder calls f for every application, in parallel where `after` allows it: with reverse, an application waits for those
-// that come after it. When one fails, those that wait for it are not called.
+// inOrder calls f for every application, in parallel where `after` allows it: with reverse, an application waits for
+// those that come after it. When one fails, those that wait for it are not called.
 func (w *groupWorker) inOrder(reverse bool, f func(*app) error) error {
 	type result struct {
 		done chan struct{}

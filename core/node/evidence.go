@@ -78,8 +78,8 @@ func (n *Node) onSession(e interconnect.Event) {
 	}
 }
 
-// evidence says what is heard now. After a pause a link counts as heard only by a beat that came since, and as silent only after a
-// whole time-out.
+// evidence says what is heard now. After a pause a link counts as heard only by a beat that came since, and as silent
+// only after a whole time-out.
 func (n *Node) evidence(now time.Time) failover.Evidence {
 	v := n.detector.View(now)
 	e := failover.Evidence{Network: n.network, Lines: failover.NoAnswer}
@@ -148,7 +148,8 @@ func (n *Node) noteVerdict(before *failover.State) {
 		data["last_beat_at"] = last.Format(time.RFC3339Nano)
 		data["timeout_at"] = last.Add(n.cfg.Interconnect.Timeout).Format(time.RFC3339Nano)
 	}
-	r := store.Record{Kind: "verdict", Step: "verdict", Text: "The partner is " + p.Verdict.String() + ".", Why: p.Why, Data: data}
+	r := store.Record{Kind: "verdict", Step: "verdict", Text: "The partner is " + p.Verdict.String() + ".", Why: p.Why,
+		Data: data}
 	if p.Verdict == failover.VerdictLost || p.Verdict == failover.VerdictIsolated {
 		r.Code = "ORS-1040"
 	}

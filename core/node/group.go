@@ -13,8 +13,8 @@ import (
 	"github.com/orscore/ors/core/storage"
 )
 
-// groupWorker carries out what is decided for one group, one action at a time. A newer action cancels the one under way and
-// runs when that has returned.
+// groupWorker carries out what is decided for one group, one action at a time. A newer action cancels the one under
+// way and runs when that has returned.
 type groupWorker struct {
 	n     *Node
 	index int
@@ -37,8 +37,9 @@ func newGroupWorker(n *Node, index int) *groupWorker {
 	return w
 }
 
-// give hands the worker its next action and cancels the one under way. The loop calls it, so it never waits: a full queue
-// would mean 64 actions within the deadlines of one, and the action is then asked for again by its own deadline.
+// give hands the worker its next action and cancels the one under way. The loop calls it, so it never waits: a full
+// queue would mean 64 actions within the deadlines of one, and the action is then asked for again by its own
+// deadline.
 func (w *groupWorker) give(a failover.Action) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -50,11 +50,13 @@ func (n *Node) partnerAsks(r moveRequest) {
 	}
 	g := n.groupIndex(r.Group)
 	if g < 0 {
-		n.sendJSON(msgMoveResult, moveResult{ID: r.ID, Text: "this server has no group of that name", Code: "ORS-1020"}, false)
+		n.sendJSON(msgMoveResult, moveResult{ID: r.ID, Text: "this server has no group of that name", Code: "ORS-1020"},
+			false)
 		return
 	}
 	if m := n.state.Groups[g].Move; m.Role == failover.NoMove || m.ID != r.ID {
-		n.record(store.Record{Kind: "operator", Group: r.Group, Step: "move", Text: "An operator on " + n.peer + " asked for a planned move."})
+		n.record(store.Record{Kind: "operator", Group: r.Group, Step: "move",
+			Text: "An operator on " + n.peer + " asked for a planned move."})
 	}
 	n.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID})
 }
@@ -85,7 +87,8 @@ func (n *Node) endWait(r moveResult) {
 	}
 }
 
-// Move carries out a planned move of groups, one after the other, and reports each step. It returns when all have ended.
+// Move carries out a planned move of groups, one after the other, and reports each step. It returns when all have
+// ended.
 func (n *Node) Move(ctx context.Context, req control.MoveRequest, progress func(control.MoveProgress)) error {
 	from := time.Now()
 	report := func(p control.MoveProgress) {
@@ -105,7 +108,8 @@ func (n *Node) Move(ctx context.Context, req control.MoveRequest, progress func(
 // groupsToMove resolves which groups a request means.
 func (n *Node) groupsToMove(ctx context.Context, req control.MoveRequest) ([]int, error) {
 	if req.To != "" && n.cfg.ServerByName(req.To) == failover.Nobody {
-		return nil, fmt.Errorf("ORS-1028: there is no server %q; the servers are %s and %s: %w", req.To, n.self, n.peer, control.ErrRefused)
+		return nil, fmt.Errorf("ORS-1028: there is no server %q; the servers are %s and %s: %w", req.To, n.self, n.peer,
+			control.ErrRefused)
 	}
 	var groups []int
 	for _, name := range req.Groups {
@@ -181,7 +185,8 @@ func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, repo
 		end(true, "done", "", "the group is on "+n.cfg.ServerName(owner)+" already")
 		return
 	case !agreed:
-		end(false, "refused", "ORS-1024", "the two servers have not agreed in time that nothing is left over from the last loss")
+		end(false, "refused", "ORS-1024",
+			"the two servers have not agreed in time that nothing is left over from the last loss")
 		return
 	}
 	res, err := n.runMove(ctx, g, owner, req.Reason, report)
@@ -198,8 +203,8 @@ func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, repo
 	}
 }
 
-// awaitAgreed waits for a while until planned moves are possible and the group's owner is known: after a partner's return, and
-// after an agent's start, that takes some beats. It returns what it saw last.
+// awaitAgreed waits for a while until planned moves are possible and the group's owner is known: after a partner's
+// return, and after an agent's start, that takes some beats. It returns what it saw last.
 func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveProgress)) (failover.Server, bool) {
 	type view struct {
 		owner  failover.Server
@@ -221,7 +226,8 @@ func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveP
 		}
 		if !told {
 			told = true
-			report(control.MoveProgress{Group: n.groupName(g), Step: "waiting", Text: "waiting for both servers to agree on the next round"})
+			report(control.MoveProgress{Group: n.groupName(g), Step: "waiting",
+				Text: "waiting for both servers to agree on the next round"})
 		}
 		select {
 		case <-changed:
@@ -231,7 +237,8 @@ func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveP
 	}
 }
 
-// awaitOwner waits for a moment until the switch has been seen to show a group with a server, so that whoever looks next sees it.
+// awaitOwner waits for a moment until the switch has been seen to show a group with a server, so that whoever looks
+// next sees it.
 func (n *Node) awaitOwner(ctx context.Context, g int, owner failover.Server) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -263,7 +270,8 @@ func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason
 	w := &moveWait{group: g, remote: owner != n.cfg.Self, result: make(chan moveResult, 1)}
 	err := n.call(ctx, func() {
 		n.moves[id] = w
-		n.record(store.Record{Kind: "operator", Group: n.groupName(g), Step: "move", Text: "An operator asked for a planned move.", Why: reason})
+		n.record(store.Record{Kind: "operator", Group: n.groupName(g), Step: "move",
+			Text: "An operator asked for a planned move.", Why: reason})
 		if w.remote {
 			n.resendMoves()
 		} else {

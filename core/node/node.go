@@ -1,9 +1,10 @@
-// Package node drives the decision of one server: it turns what the interconnect, the switches, the drives, the plugins and
-// operators say into events, calls failover.Step, writes the hard state, and only then lets the actions go to workers.
+// Package node drives the decision of one server: it turns what the interconnect, the switches, the drives, the
+// plugins and operators say into events, calls failover.Step, writes the hard state, and only then lets the actions
+// go to workers.
 //
-// One goroutine owns the state. It never waits for a disk but for the hard state's, never for a switch, a plugin or the partner.
-// This package must never decide anything by itself, never act on a state that is not on disk, and knows drivers, links and
-// plugins only as interfaces.
+// One goroutine owns the state. It never waits for a disk but for the hard state's, never for a switch, a plugin or
+// the partner. This package must never decide anything by itself, never act on a state that is not on disk, and knows
+// drivers, links and plugins only as interfaces.
 package node
 
 import (
@@ -278,7 +279,8 @@ func (n *Node) step(e failover.Event) {
 	n.changed.Notify()
 }
 
-// hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by time.
+// hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by
+// time.
 func (n *Node) hardFailed(err error) {
 	n.retryAt = time.Now().Add(500 * time.Millisecond)
 	if n.failing {
@@ -301,8 +303,8 @@ func (n *Node) hardWorks() {
 	n.record(store.Record{Kind: "agent", Step: "store", Text: "The state directory can be written again."})
 }
 
-// arm sets the timer for the next moment at which something is due, never later than the beats' interval. All moments are
-// absolute: whoever keeps the loop busy with questions does not put them off.
+// arm sets the timer for the next moment at which something is due, never later than the beats' interval. All moments
+// are absolute: whoever keeps the loop busy with questions does not put them off.
 func (n *Node) arm(timer *time.Timer) {
 	now := time.Now()
 	wake := n.houseAt
@@ -320,8 +322,8 @@ func (n *Node) arm(timer *time.Timer) {
 	timer.Reset(max(0, wake.Sub(now)))
 }
 
-// checkLate notices that this server did not run for a while: stopped, suspended, or starved. Half a time-out is the limit, so
-// that a verdict of silence never rests on a time in which nobody listened.
+// checkLate notices that this server did not run for a while: stopped, suspended, or starved. Half a time-out is the
+// limit, so that a verdict of silence never rests on a time in which nobody listened.
 func (n *Node) checkLate() {
 	now := time.Now()
 	lag := now.Sub(n.wake)

@@ -9,8 +9,8 @@ import (
 	"github.com/orscore/ors/core/interconnect"
 )
 
-// The kinds of messages between two nodes. Bodies are JSON; unknown fields and kinds are ignored, so that neighbouring versions
-// understand each other.
+// The kinds of messages between two nodes. Bodies are JSON; unknown fields and kinds are ignored, so that
+// neighbouring versions understand each other.
 const (
 	msgStatus     uint8 = 1 // peerStatus, for people: network links only
 	msgMove       uint8 = 2 // moveWord, of a planned move under way

@@ -11,8 +11,9 @@ import (
 	"github.com/orscore/ors/core/store"
 )
 
-// Shutdown ends this server's part in an orderly way: with on_shutdown = "switchover" its groups are moved first; then applications are
-// stopped and drives unmounted, goodbye is said, and Run returns. The storage stays with this server.
+// Shutdown ends this server's part in an orderly way: with on_shutdown = "switchover" its groups are moved first;
+// then applications are stopped and drives unmounted, goodbye is said, and Run returns. The storage stays with this
+// server.
 func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string)) error {
 	n.record(store.Record{Kind: "operator", Step: "shutdown", Text: "An orderly shutdown was asked for.", Why: reason})
 	if n.cfg.Pair.OnShutdown == "switchover" {
@@ -124,7 +125,8 @@ func (n *Node) Map(_ context.Context, letter string) ([]string, error) {
 		}
 	}
 	if len(lines) == 0 {
-		return nil, fmt.Errorf("ORS-1027: No drive letters connected to primary controller: drive %q is not mounted on %s", letter, n.self)
+		return nil, fmt.Errorf("ORS-1027: No drive letters connected to primary controller: drive %q is not mounted on %s",
+			letter, n.self)
 	}
 	return lines, nil
 }

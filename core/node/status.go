@@ -21,7 +21,8 @@ const NormalSentence = "Normal State: Serial interconnect heartbeat is being rec
 func (n *Node) Status(ctx context.Context) control.Status {
 	st, err := ask(ctx, n, n.status)
 	if err != nil {
-		return control.Status{Pair: n.cfg.Pair.Name, Self: n.self, At: time.Now(), Version: n.o.Version, Sentence: err.Error()}
+		return control.Status{Pair: n.cfg.Pair.Name, Self: n.self, At: time.Now(), Version: n.o.Version,
+			Sentence: err.Error()}
 	}
 	return st
 }
@@ -190,7 +191,8 @@ func (n *Node) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
 
 // mergePartner adds what the partner says of its own side.
 func (n *Node) mergePartner(groups []control.Group, p partnerView) {
-	fresh := p.status != nil && !n.state.Partner.Lost && time.Since(p.statusAt) < max(3*time.Second, 2*n.cfg.Interconnect.Timeout)
+	fresh := p.status != nil && !n.state.Partner.Lost &&
+		time.Since(p.statusAt) < max(3*time.Second, 2*n.cfg.Interconnect.Timeout)
 	for i := range groups {
 		g := &groups[i]
 		g.PartnerPhase = "unknown"
@@ -276,7 +278,8 @@ func (n *Node) deriveAlarms(st *control.Status) {
 		}
 	}
 	if st.ConfigDiffers {
-		add("ORS-1043", "", "The partner's agent runs with another configuration file.", "make the files equal and restart that agent")
+		add("ORS-1043", "", "The partner's agent runs with another configuration file.",
+			"make the files equal and restart that agent")
 	}
 	for i := range st.Groups {
 		g := &st.Groups[i]
@@ -291,7 +294,8 @@ func (n *Node) deriveAlarms(st *control.Status) {
 	}
 	for _, pl := range st.Plugins {
 		if pl.State != "running" {
-			add("ORS-5000", "", "Plugin "+pl.Kind+" is "+pl.State+": "+pl.Detail, "groups that use it cannot be started here: "+n.usersOf(pl.Kind))
+			add("ORS-5000", "", "Plugin "+pl.Kind+" is "+pl.State+": "+pl.Detail,
+				"groups that use it cannot be started here: "+n.usersOf(pl.Kind))
 		}
 	}
 	sort.SliceStable(st.Alarms, func(a, b int) bool { return st.Alarms[a].Code < st.Alarms[b].Code })

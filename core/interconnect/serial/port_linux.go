@@ -89,8 +89,9 @@ func prepare(fd int) error {
 	return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
 }
 
-// isPty tells a pseudo-terminal, whose exclusive mode would outlive an agent that was killed for as long as anybody else holds
-// the terminal: only the lock on the file is taken there. The numbers are those of Unix98 slaves (linux/major.h).
+// isPty tells a pseudo-terminal, whose exclusive mode would outlive an agent that was killed for as long as anybody
+// else holds the terminal: only the lock on the file is taken there. The numbers are those of Unix98 slaves
+// (linux/major.h).
 func isPty(fd int) bool {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

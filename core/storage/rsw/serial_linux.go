@@ -29,10 +29,10 @@ func openSerial(path string, baud int) (stream, error) {
 // Major numbers of pseudo-terminals' slaves (Documentation/admin-guide/devices.txt).
 const firstPtyMajor, lastPtyMajor = 136, 143
 
-// setSerial locks the port and sets its mode. TIOCEXCL keeps programs out that know no locks; root passes it, so there is
-// an flock besides. On a pseudo-terminal it is left out: there the kernel keeps the flag until the last descriptor of
-// the slave is closed, so an agent that was killed could not open the line again while its other end holds one. HUPCL
-// is off so that an agent that ends does not drop the lines; old input is thrown away.
+// setSerial locks the port and sets its mode. TIOCEXCL keeps programs out that know no locks; root passes it, so
+// there is an flock besides. On a pseudo-terminal it is left out: there the kernel keeps the flag until the last
+// descriptor of the slave is closed, so an agent that was killed could not open the line again while its other end
+// holds one. HUPCL is off so that an agent that ends does not drop the lines; old input is thrown away.
 func setSerial(fd, baud int) error {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("another program holds its lock: %w", err)
