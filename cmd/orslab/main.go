@@ -1,9 +1,10 @@
 //go:build linux
 
-// Command orslab is the lab: a whole pair on one machine, with hosts that can lose power, a cable that can be cut, and an enclosure
-// whose switch moves storage.
+// Command orslab is the lab: a whole pair on one machine, with hosts that can lose power, a cable that can be cut,
+// and an enclosure whose switch moves storage.
 //
-// It is for trying ORS out and for testing it. It must never change the machine's own network, and never leave anything behind.
+// It is for trying ORS out and for testing it. It must never change the machine's own network, and never leave
+// anything behind.
 package main
 
 import (
@@ -52,7 +53,7 @@ func newRoot() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(runCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(), execCommand(), downCommand(),
-		enclosureCommand(), cableCommand(), clientCommand())
+	root.AddCommand(runCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(), execCommand(),
+		downCommand(), enclosureCommand(), cableCommand(), clientCommand())
 	return root
 }

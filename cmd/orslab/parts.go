@@ -51,7 +51,7 @@ func clientCommand() *cobra.Command {
 	c := &cobra.Command{Use: "client", Short: "Ask for a service the whole time and write down what came of it"}
 	c.PersistentFlags().StringVar(&f.to, "to", "", "`address` of the service: host:port, or a URL")
 	c.PersistentFlags().StringVar(&f.log, "log", "", "`file` to write to, or to compare with")
-	c.PersistentFlags().DurationVar(&f.pace, "pace", 0, "`time` between requests (default: 5ms for postgres, 10ms for http)")
+	c.PersistentFlags().DurationVar(&f.pace, "pace", 0, "`time` between requests (default: postgres 5ms, http 10ms)")
 	c.AddCommand(
 		&cobra.Command{Use: "postgres", Short: "Commit numbered rows until it is ended", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {

@@ -38,7 +38,7 @@ func runCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.json, "json", "", "write an object a phase to this `file`")
 	c.Flags().StringVar(&f.logs, "logs", "", "when it fails, copy all logs to this `folder`, which is replaced")
-	c.Flags().StringVar(&f.bin, "bin", "", "`folder` with orscore, the plugins and orslab (default: where this program is)")
+	c.Flags().StringVar(&f.bin, "bin", "", "`folder` with orscore, plugins and orslab (default: this program's)")
 	c.Flags().BoolVar(&f.keep, "keep", false, "keep the lab afterwards until Ctrl-C")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show what commands print")
 	return c

@@ -50,7 +50,7 @@ func upCommand() *cobra.Command {
 		},
 	}
 	labFlag(c, &name)
-	c.Flags().StringVar(&bin, "bin", "", "`folder` with orscore, the plugins and orslab (default: where this program is)")
+	c.Flags().StringVar(&bin, "bin", "", "`folder` with orscore, plugins and orslab (default: this program's)")
 	return c
 }
 

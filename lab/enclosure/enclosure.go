@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package enclosure is a storage enclosure with its Recovery Server Switch, as far as a kernel can tell a real one: a FUSE
-// file a port over one image a unit, and the switch protocol of package rsw.
+// Package enclosure is a storage enclosure with its Recovery Server Switch, as far as a kernel can tell a real one: a
+// FUSE file a port over one image a unit, and the switch protocol of package rsw.
 //
-// I/O at a port that is not connected fails with EIO. It must never answer a swap before the former port is cut off and the
-// new key is on the disk, and never let two ports of a unit do I/O at a time.
+// I/O at a port that is not connected fails with EIO. It must never answer a swap before the former port is cut off
+// and the new key is on the disk, and never let two ports of a unit do I/O at a time.
 package enclosure
 
 import (
@@ -85,8 +85,8 @@ type unit struct {
 
 var _ rsw.Backend = (*Enclosure)(nil)
 
-// Open opens the enclosure in cfg.Dir, and makes it when it is not there: units connected to port 1 with epoch 1, images of
-// zeros. Keys of a former run are as they were.
+// Open opens the enclosure in cfg.Dir, and makes it when it is not there: units connected to port 1 with epoch 1,
+// images of zeros. Keys of a former run are as they were.
 func Open(cfg Config) (_ *Enclosure, err error) {
 	e := &Enclosure{cfg: cfg, units: map[string]*unit{}, keys: map[string]rsw.WireKey{}, moved: map[string]uint64{}}
 	defer func() {
@@ -219,8 +219,8 @@ func light(p storage.Position) storage.LED {
 	return storage.LEDOff
 }
 
-// Swap replaces a unit's key when it is old, and moves the switch to the new owner. When it returns nil, I/O of the former
-// port has ended, the key is on the disk, and the new port is connected.
+// Swap replaces a unit's key when it is old, and moves the switch to the new owner. When it returns nil, I/O of the
+// former port has ended, the key is on the disk, and the new port is connected.
 func (e *Enclosure) Swap(name string, old, next rsw.WireKey) (rsw.WireState, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -237,8 +237,8 @@ func (e *Enclosure) Swap(name string, old, next rsw.WireKey) (rsw.WireState, err
 	return e.state(name)
 }
 
-// PowerCycle is what a loss of power does to the switch: every unit goes to port 1, under a newer epoch, so that nobody's
-// swap from before can succeed. Rounds of arbitration that were won stay on record.
+// PowerCycle is what a loss of power does to the switch: every unit goes to port 1, under a newer epoch, so that
+// nobody's swap from before can succeed. Rounds of arbitration that were won stay on record.
 func (e *Enclosure) PowerCycle() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -250,8 +250,8 @@ func (e *Enclosure) PowerCycle() error {
 	return e.move(next)
 }
 
-// move cuts the units off, puts their new keys on the disk, and connects them to their new owners; e.mu is held. When the
-// disk fails, all is as before.
+// move cuts the units off, puts their new keys on the disk, and connects them to their new owners; e.mu is held. When
+// the disk fails, all is as before.
 func (e *Enclosure) move(next map[string]rsw.WireKey) error {
 	all := map[string]rsw.WireKey{}
 	for name, k := range e.keys {
@@ -364,7 +364,8 @@ func (u *unit) writeAt(p storage.Position, b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// sync makes what was written at a connected port durable. It does not hold the switch: what it syncs was accepted before.
+// sync makes what was written at a connected port durable. It does not hold the switch: what it syncs was accepted
+// before.
 func (u *unit) sync(p storage.Position) error {
 	if err := u.enter(p); err != nil {
 		return err

@@ -187,8 +187,8 @@ func TestIOAtAPort(t *testing.T) {
 	}
 }
 
-// No write of the old port may land after the swap was answered: each writer writes its port's number as long as it may, and
-// once the switch has moved, the byte must stay the new port's.
+// No write of the old port may land after the swap was answered: each writer writes its port's number as long as it
+// may, and once the switch has moved, the byte must stay the new port's.
 func TestNoWriteLandsAfterTheSwap(t *testing.T) {
 	e := open(t, testConfig(t))
 	u := e.units["storage1"]
@@ -255,7 +255,9 @@ func TestProtocolOverSocketAndSerialLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := map[failover.Server]string{failover.First: "unix:" + cfg.SocketPath(), failover.Second: "serial:" + line + "?baud=115200"}
+	at := map[failover.Server]string{
+		failover.First: "unix:" + cfg.SocketPath(), failover.Second: "serial:" + line + "?baud=115200",
+	}
 	sw := map[failover.Server]storage.Switch{}
 	for s, endpoint := range at {
 		d, err := rsw.New(rsw.Options{Endpoint: endpoint, Unit: "storage1", Self: s, Primary: failover.First})

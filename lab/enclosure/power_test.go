@@ -43,8 +43,8 @@ func testUnits(dir string) enclosure.Config {
 	}}
 }
 
-// rig is two hosts at one unit. The enclosure runs in a process of its own, as it must: a process that serves a file system and uses it
-// can lock itself up.
+// rig is two hosts at one unit. The enclosure runs in a process of its own, as it must: a process that serves a file
+// system and uses it can lock itself up.
 type rig struct {
 	t   *testing.T
 	cfg enclosure.Config
@@ -119,10 +119,16 @@ func (r *rig) must(name, script string) string {
 	return out
 }
 
+func (r *rig) sw(unit string, self failover.Server) (storage.Switch, error) {
+	return rsw.New(rsw.Options{
+		Endpoint: "unix:" + r.cfg.SocketPath(), Unit: unit, Self: self, Primary: failover.First,
+	})
+}
+
 // claim moves the unit to a host by the driver that agents use.
 func (r *rig) claim(s failover.Server) {
 	r.t.Helper()
-	sw, err := rsw.New(rsw.Options{Endpoint: "unix:" + r.cfg.SocketPath(), Unit: "storage2", Self: s, Primary: failover.First})
+	sw, err := r.sw("storage2", s)
 	check(r.t, err)
 	defer sw.Close()
 	st, err := sw.Inspect(bounded(r.t))
@@ -136,8 +142,8 @@ func (r *rig) claim(s failover.Server) {
 
 const mount = "mkdir -p /e && mount -t ext4 /dev/ors/storage2 /e"
 
-// A power cut, and the partner takes the unit: what was synced is there, what was not written at the port is not, and the partner
-// replays the journal.
+// A power cut, and the partner takes the unit: what was synced is there, what was not written at the port is not, and
+// the partner replays the journal.
 func TestPowerCutAndTakeover(t *testing.T) {
 	for _, direct := range []bool{false, true} {
 		t.Run(fmt.Sprintf("direct=%v", direct), func(t *testing.T) {
@@ -162,8 +168,8 @@ func TestPowerCutAndTakeover(t *testing.T) {
 	}
 }
 
-// The unit is taken from a host that lives: its mount gets errors, nothing of it lands, and after the unit has come back nothing stale
-// is read.
+// The unit is taken from a host that lives: its mount gets errors, nothing of it lands, and after the unit has come
+// back nothing stale is read.
 func TestTakenFromALivingHost(t *testing.T) {
 	for _, direct := range []bool{false, true} {
 		t.Run(fmt.Sprintf("direct=%v", direct), func(t *testing.T) {
@@ -191,7 +197,7 @@ func TestTakenFromALivingHost(t *testing.T) {
 
 func TestAnUnknownUnit(t *testing.T) {
 	r := newRig(t, false)
-	sw, err := rsw.New(rsw.Options{Endpoint: "unix:" + r.cfg.SocketPath(), Unit: "x", Self: failover.First, Primary: failover.First})
+	sw, err := r.sw("x", failover.First)
 	check(t, err)
 	defer sw.Close()
 	if _, err := sw.Inspect(bounded(t)); !errors.Is(err, storage.ErrNoUnit) {

@@ -22,8 +22,8 @@ import (
 	"github.com/orscore/ors/core/storage/rsw"
 )
 
-// Serve opens the enclosure, shows its ports, and answers on the switch's socket, on a serial line a host, and on the lab's
-// control socket, until ctx ends or the lab asks it to stop.
+// Serve opens the enclosure, shows its ports, and answers on the switch's socket, on a serial line a host, and on the
+// lab's control socket, until ctx ends or the lab asks it to stop.
 func Serve(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -80,7 +80,8 @@ func listen(path string, mode os.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// serialLine is a pseudo terminal: the switch's end, and a host's end that is held open so that the line outlives the host.
+// serialLine is a pseudo terminal: the switch's end, and a host's end that is held open so that the line outlives the
+// host.
 type serialLine struct {
 	host          string
 	master, slave *os.File
@@ -174,7 +175,7 @@ type UnitStatus struct {
 	State rsw.WireState     `json:"state"`
 	Hosts map[string]string `json:"hosts"`
 	Dead  []string          `json:"dead,omitempty"` // hosts whose port is dead
-	Moves uint64            `json:"moves"`          // how often the unit has changed its owner since the enclosure was started
+	Moves uint64            `json:"moves"`          // changes of its owner since the enclosure was started
 }
 
 type response struct {
@@ -281,7 +282,8 @@ type Client struct {
 	mu   sync.Mutex
 }
 
-// Dial connects to the control socket of the enclosure of cfg; it tries until ctx ends, since the enclosure may be starting.
+// Dial connects to the control socket of the enclosure of cfg; it tries until ctx ends, since the enclosure may be
+// starting.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	var last error
 	for {

@@ -46,8 +46,8 @@ func enterCgroup(name string, attr *syscall.SysProcAttr) (leave func(), err erro
 	return func() { _ = unix.Close(fd) }, nil
 }
 
-// RemoveCgroups removes the control groups whose names start with prefix, with all below. They must have no processes any
-// more; those of a host that has just died may take a moment to leave.
+// RemoveCgroups removes the control groups whose names start with prefix, with all below. They must have no processes
+// any more; those of a host that has just died may take a moment to leave.
 func RemoveCgroups(ctx context.Context, prefix string) error {
 	root := cgroupRoot()
 	if prefix == "" || root == "" {

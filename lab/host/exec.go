@@ -42,8 +42,8 @@ type execEvent struct {
 
 func notifyChild(ch chan os.Signal) { signal.Notify(ch, unix.SIGCHLD) }
 
-// ignoreEnd keeps process 1 alive when somebody in the host signals everybody. They are taken and dropped: a signal that is
-// ignored would stay so in every command.
+// ignoreEnd keeps process 1 alive when somebody in the host signals everybody. They are taken and dropped: a signal
+// that is ignored would stay so in every command.
 func ignoreEnd() { signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP) }
 
 func dial(path string) (*net.UnixConn, error) {
@@ -148,10 +148,11 @@ type Process struct {
 	err  error
 }
 
+// searchPath is PATH in a host: the programs under test come first.
+const searchPath = "PATH=/opt/ors/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // environment of every command.
-var environment = []string{
-	"PATH=/opt/ors/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
-}
+var environment = []string{searchPath, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"}
 
 // Start runs a command in the host that listens at spec's folder, in a session of its own.
 func (s Spec) Start(cmd Cmd) (*Process, error) {
@@ -173,7 +174,8 @@ func (s Spec) Start(cmd Cmd) (*Process, error) {
 	if err != nil {
 		return wrong(fmt.Errorf("it has no power: %w", err))
 	}
-	r := execRequest{Args: cmd.Args, Env: append(append([]string(nil), environment...), cmd.Env...), Dir: cmd.Dir, Detach: cmd.Detach}
+	env := append(append([]string(nil), environment...), cmd.Env...)
+	r := execRequest{Args: cmd.Args, Env: env, Dir: cmd.Dir, Detach: cmd.Detach}
 	var first execEvent
 	if err = send(c, r, files); err == nil {
 		_, err = receive(c, &first)
@@ -205,7 +207,8 @@ func (p *Process) watch() {
 // Done is closed when the command has ended, or its host has.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Wait waits for the end and returns the exit code: 128 and more for a signal. The error says that the host lost power, or ctx's.
+// Wait waits for the end and returns the exit code: 128 and more for a signal. The error says that the host lost
+// power, or ctx's.
 func (p *Process) Wait(ctx context.Context) (int, error) {
 	select {
 	case <-p.done:
@@ -238,8 +241,8 @@ func (p *Process) Signal(sig unix.Signal, group bool) error {
 	return nil
 }
 
-// Run runs a command to its end and returns what it printed on both outputs. An error says also when its code is not 0; a
-// command that outlives ctx is killed.
+// Run runs a command to its end and returns what it printed on both outputs. An error says also when its code is not
+// 0; a command that outlives ctx is killed.
 func (s Spec) Run(ctx context.Context, args ...string) (string, error) {
 	out, code, err := s.Output(ctx, Cmd{Args: args})
 	if err == nil && code != 0 {

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package host makes hosts out of namespaces on one machine: a network, mounts, process ids, a name and a process 1 of their
-// own, that can lose their power.
+// Package host makes hosts out of namespaces on one machine: a network, mounts, process ids, a name and a process 1
+// of their own, that can lose their power.
 //
-// It must never leave anything of a host behind once its process 1 is dead, never touch the machine's own network, and never
-// show a host the devices of another one.
+// It must never leave anything of a host behind once its process 1 is dead, never touch the machine's own network,
+// and never show a host the devices of another one.
 package host
 
 import (
@@ -55,8 +55,8 @@ type Host struct {
 	done chan struct{}
 }
 
-// Start makes a host: this program is executed again as its process 1. It returns when the host takes commands. The host's
-// network holds only its loopback.
+// Start makes a host: this program is executed again as its process 1. It returns when the host takes commands. The
+// host's network holds only its loopback.
 func Start(ctx context.Context, spec Spec) (_ *Host, err error) {
 	if err := os.MkdirAll(spec.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("host %s: %w", spec.Name, err)
@@ -77,7 +77,7 @@ func Start(ctx context.Context, spec Spec) (_ *Host, err error) {
 	cmd := exec.Command("/proc/self/exe", InitArg, string(raw))
 	cmd.Args[0] = "orslab-init"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = []string{"PATH=/opt/ors/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root"}
+	cmd.Env = append([]string(nil), environment...)
 	if spec.Mark != "" {
 		cmd.Env = append(cmd.Env, spec.Mark)
 	}
@@ -134,8 +134,8 @@ func (h *Host) waitReady(ctx context.Context) error {
 	}
 }
 
-// Kill takes the power from the host's processes: all of them are killed with its process 1, and none gets to run any more
-// when it returns. It ends no storage and no links: whoever cuts the power does that first.
+// Kill takes the power from the host's processes: all of them are killed with its process 1, and none gets to run any
+// more when it returns. It ends no storage and no links: whoever cuts the power does that first.
 func (h *Host) Kill(ctx context.Context) error {
 	if err := h.ID.Signal(unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
 		return fmt.Errorf("host %s: %w", h.Spec.Name, err)

@@ -65,7 +65,8 @@ func TestAHostHasItsOwnEverything(t *testing.T) {
 	needRoot(t)
 	state := t.TempDir()
 	h := startHost(t, Spec{
-		Name: "rocky", Mounts: []Mount{{From: state, To: "/var/lib/ors"}}, Links: map[string]string{"/opt/link": "/usr/bin/true"},
+		Name: "rocky", Mounts: []Mount{{From: state, To: "/var/lib/ors"}},
+		Links: map[string]string{"/opt/link": "/usr/bin/true"},
 	})
 	ctx := bounded(t)
 	for _, tt := range []struct{ name, script, want string }{

@@ -16,8 +16,8 @@ import (
 
 const maxLinkName = 15 // bytes, of the kernel
 
-// Network is the switches and cables between hosts. The switches are bridges in a host of their own, so the machine's network
-// does not change.
+// Network is the switches and cables between hosts. The switches are bridges in a host of their own, so the machine's
+// network does not change.
 type Network struct {
 	id     string
 	fabric *Host
@@ -64,8 +64,8 @@ func handle(h *Host) (*netlink.Handle, error) {
 	return nh, nil
 }
 
-// Attach plugs a network card of the host into a switch and gives it addresses such as "10.36.0.1/24". A card's hardware
-// address is always the same for a host, as a real one's.
+// Attach plugs a network card of the host into a switch and gives it addresses such as "10.36.0.1/24". A card's
+// hardware address is always the same for a host, as a real one's.
 func (n *Network) Attach(h *Host, card, to string, addresses ...string) error {
 	wrong := func(err error) error { return fmt.Errorf("card %s of host %s: %w", card, h.Spec.Name, err) }
 	br, err := n.h.LinkByName(to)
@@ -74,8 +74,10 @@ func (n *Network) Attach(h *Host, card, to string, addresses ...string) error {
 	}
 	port := portName(h.Spec.Name, to)
 	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: port, MasterIndex: br.Attrs().Index, HardwareAddr: n.hardware(h.Spec.Name, to, "switch")},
-		PeerName:  card, PeerHardwareAddr: n.hardware(h.Spec.Name, to, "card"), PeerNamespace: netlink.NsPid(h.ID.PID),
+		LinkAttrs: netlink.LinkAttrs{
+			Name: port, MasterIndex: br.Attrs().Index, HardwareAddr: n.hardware(h.Spec.Name, to, "switch"),
+		},
+		PeerName: card, PeerHardwareAddr: n.hardware(h.Spec.Name, to, "card"), PeerNamespace: netlink.NsPid(h.ID.PID),
 	}
 	if err := n.h.LinkAdd(veth); err != nil {
 		return wrong(err)

@@ -18,8 +18,8 @@ import (
 
 const attachTries = 64
 
-// Attach connects file to a free loop device and returns its path. Its I/O bypasses the page cache of file when direct is
-// set. It needs the right to administer the machine.
+// Attach connects file to a free loop device and returns its path. Its I/O bypasses the page cache of file when
+// direct is set. It needs the right to administer the machine.
 func Attach(file string, direct bool) (string, error) {
 	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -103,8 +103,9 @@ func Below(dir string) ([]string, error) {
 	return devs, nil
 }
 
-// Detach disconnects a loop device from file, and waits until the kernel has let go of it or the time is over. A device
-// that is still mounted somewhere goes with its last user. A device that has another file by now is left alone.
+// Detach disconnects a loop device from file, and waits until the kernel has let go of it or the time is over. A
+// device that is still mounted somewhere goes with its last user. A device that has another file by now is left
+// alone.
 func Detach(dev, file string, wait time.Duration) error {
 	deadline := time.Now().Add(wait)
 	for {

@@ -1,9 +1,10 @@
 //go:build linux
 
-// Package pair puts a lab together out of hosts, an enclosure, a cable and agents, takes power from parts of it, and takes it apart.
+// Package pair puts a lab together out of hosts, an enclosure, a cable and agents, takes power from parts of it, and
+// takes it apart.
 //
-// It must never touch what is not a lab's: its processes carry a mark in their environment, its loop devices and mounts lie below
-// the lab's folder, its control groups have its name.
+// It must never touch what is not a lab's: its processes carry a mark in their environment, its loop devices and
+// mounts lie below the lab's folder, its control groups have its name.
 package pair
 
 import (
@@ -29,8 +30,8 @@ import (
 // Base is the folder of all labs of this machine.
 const Base = "/var/tmp/orslab"
 
-// mark is the name of the environment variable that every process of a lab carries outside of hosts; its value is the lab's
-// folder.
+// mark is the name of the environment variable that every process of a lab carries outside of hosts; its value is the
+// lab's folder.
 const mark = "ORSLAB"
 
 // ErrAlive says that the lab has a controller that works.
@@ -160,12 +161,12 @@ func Remove(ctx context.Context, name string) error {
 	return f.remove(ctx)
 }
 
-// remove ends whatever is left of the lab and removes the folder. The order matters: no host may write to a unit whose enclosure
-// has gone, and a loop device hangs on files of a dead file system until that is aborted.
+// remove ends whatever is left of the lab and removes the folder. The order matters: no host may write to a unit
+// whose enclosure has gone, and a loop device hangs on files of a dead file system until that is aborted.
 func (f *folder) remove(ctx context.Context) error {
 	defer f.lock.Close()
-	errs := []error{f.endProcesses(isHost), f.detachLoops(), f.endProcesses(isAny), f.abortFUSE(), f.detachLoops(), f.unmount()}
-	errs = append(errs, host.RemoveCgroups(ctx, f.cgroups()))
+	errs := []error{f.endProcesses(isHost), f.detachLoops(), f.endProcesses(isAny)}
+	errs = append(errs, f.abortFUSE(), f.detachLoops(), f.unmount(), host.RemoveCgroups(ctx, f.cgroups()))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("lab %q: removing it: %w", f.id, err)
 	}

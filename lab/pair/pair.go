@@ -85,8 +85,8 @@ type node struct {
 
 type attached struct{ dev, file string }
 
-// New makes a lab: the enclosure with its volumes filled, the networks, the cable, the client, and both servers with power and
-// without agents. When it fails, nothing is left.
+// New makes a lab: the enclosure with its volumes filled, the networks, the cable, the client, and both servers with
+// power and without agents. When it fails, nothing is left.
 func New(ctx context.Context, name string, s Setup, say func(string, ...any)) (_ *Pair, err error) {
 	dir, err := claimFolder(name)
 	if err != nil {
@@ -206,6 +206,9 @@ func (p *Pair) startEnclosure(ctx context.Context) error {
 	return nil
 }
 
+// mkfsOptions leave nothing to be written later in the background.
+const mkfsOptions = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+
 // fillVolumes makes the file systems, through port 1 of each unit, in a host of its own that is gone afterwards.
 func (p *Pair) fillVolumes(ctx context.Context) error {
 	begin := time.Now()
@@ -229,7 +232,7 @@ func (p *Pair) fillVolumes(ctx context.Context) error {
 	}
 	defer func() { _ = errors.Join(h.Kill(ctx), h.Clean(ctx)) }()
 	for i, u := range p.Setup.Units {
-		script := fmt.Sprintf("mkfs.ext4 -q -F -L %s -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 /dev/ors/%s", u.Label, u.Name)
+		script := fmt.Sprintf("mkfs.ext4 -q -F -L %s -E %s /dev/ors/%s", u.Label, mkfsOptions, u.Name)
 		if u.Prepare != "" {
 			script += fmt.Sprintf(" && mkdir -p /mnt/%[1]s && mount -t ext4 /dev/ors/%[1]s /mnt/%[1]s && "+
 				"VOLUME=/mnt/%[1]s sh -eu /opt/prepare%[2]d && sync && umount /mnt/%[1]s", u.Name, i)

@@ -62,7 +62,9 @@ func setup(dir string) Setup {
 			{Name: "apollo", Client: "172.25.36.41/24", Interconnect: "10.36.0.2/24", Dummy: "172.25.36.48/24"},
 		},
 		Client: "172.25.36.10/24", Config: filepath.Join(dir, "config.hcl"), Bin: dir, Program: program,
-		Units: []Unit{{Name: "storage2", Home: "rocky", Size: 16 << 20, Label: "rocky_e", Prepare: filepath.Join(dir, "fill.sh")}},
+		Units: []Unit{{
+			Name: "storage2", Home: "rocky", Size: 16 << 20, Label: "rocky_e", Prepare: filepath.Join(dir, "fill.sh"),
+		}},
 	}
 }
 

@@ -47,7 +47,8 @@ func (p *Pair) detach(loops map[string]attached) error {
 	return errors.Join(errs...)
 }
 
-// PowerOn gives a server power: a fresh host with the local disk, the addresses and the ports of the former one, and no agent.
+// PowerOn gives a server power: a fresh host with the local disk, the addresses and the ports of the former one, and
+// no agent.
 func (p *Pair) PowerOn(ctx context.Context, name string) (err error) {
 	s, ok := p.server(name)
 	if !ok {
@@ -110,7 +111,8 @@ func (p *Pair) spec(ctx context.Context, name string, loops map[string]attached)
 	return spec, nil
 }
 
-// programLinks gives programs a place that does not depend on their version: Debian's newest PostgreSQL is /opt/postgresql.
+// programLinks gives programs a place that does not depend on their version: Debian's newest PostgreSQL is
+// /opt/postgresql.
 func programLinks() map[string]string {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(found) == 0 {
@@ -119,9 +121,9 @@ func programLinks() map[string]string {
 	return map[string]string{"/opt/postgresql": filepath.Dir(found[len(found)-1])}
 }
 
-// PowerOff takes the power from a server in one instant: its ports go dead, its links go down, its processes are killed, in that
-// order; a mount namespace that ends would otherwise write what a power cut loses. It returns the moment at which the last of
-// this was done.
+// PowerOff takes the power from a server in one instant: its ports go dead, its links go down, its processes are
+// killed, in that order; a mount namespace that ends would otherwise write what a power cut loses. It returns the
+// moment at which the last of this was done.
 func (p *Pair) PowerOff(ctx context.Context, name string) (at time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,7 +209,8 @@ func (p *Pair) StartAgent(name string) error {
 	}
 	defer log.Close()
 	a, err := n.host.Spec.Start(host.Cmd{
-		Args: []string{"/opt/ors/bin/orscore", "agent", "--config", "/etc/ors/config.hcl"}, Stdout: log, Stderr: log, Detach: true,
+		Args:   []string{"/opt/ors/bin/orscore", "agent", "--config", "/etc/ors/config.hcl"},
+		Stdout: log, Stderr: log, Detach: true,
 	})
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)

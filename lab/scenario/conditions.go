@@ -38,8 +38,8 @@ func init() {
 		{form: "lost WORKLOAD NUMBER", check: lost, final: true},
 		{form: "failures WORKLOAD NUMBER", check: failures},
 		{form: "outage WORKLOAD below DURATION", check: outageBelow},
-		{form: "overhead below DURATION", check: measuredBelow("overhead_ms", func(m *Measured) *float64 { return m.Overhead })},
-		{form: "agent time below DURATION", check: measuredBelow("agent_ms", func(m *Measured) *float64 { return m.Agent })},
+		{form: "overhead below DURATION", check: below("overhead_ms", func(m *Measured) *float64 { return m.Overhead })},
+		{form: "agent time below DURATION", check: below("agent_ms", func(m *Measured) *float64 { return m.Agent })},
 		{form: "process NAME on HOST", check: hasProcess(true)},
 		{form: "no process NAME on HOST", check: hasProcess(false)},
 		{form: "same processes on HOST", check: sameProcesses},
@@ -272,12 +272,13 @@ func outageBelow(_ context.Context, r *Runner, a args) error {
 	}
 	o := workload.Longest(w.log.Entries, r.phase.began, time.Now())
 	if o.Open || o.Length() >= a.duration() {
-		return fmt.Errorf("%s was not served for %v, ended: %v", a.word["WORKLOAD"], o.Length().Round(time.Millisecond), !o.Open)
+		length := o.Length().Round(time.Millisecond)
+		return fmt.Errorf("%s was not served for %v, ended: %v", a.word["WORKLOAD"], length, !o.Open)
 	}
 	return nil
 }
 
-func measuredBelow(what string, pick func(*Measured) *float64) func(context.Context, *Runner, args) error {
+func below(what string, pick func(*Measured) *float64) func(context.Context, *Runner, args) error {
 	return func(ctx context.Context, r *Runner, a args) error {
 		m, err := r.measure(ctx)
 		if err != nil {
@@ -334,14 +335,16 @@ func rememberProcesses(_ context.Context, r *Runner, a args) error {
 func sameProcesses(_ context.Context, r *Runner, a args) error {
 	want := r.remembered[a.word["HOST"]]
 	if len(want) == 0 {
-		return errors.New("no processes were remembered of this host; right would be a line before: remember processes HOST NAME…")
+		return errors.New("no processes were remembered; right would be a line before: remember processes HOST NAME…")
 	}
 	all, err := r.pair.Processes(a.word["HOST"])
 	if err != nil {
 		return err
 	}
 	for _, p := range want {
-		same := slices.ContainsFunc(all, func(q proc.Stat) bool { return q.PID == p.PID && q.Start == p.Start && q.State != 'Z' })
+		same := slices.ContainsFunc(all, func(q proc.Stat) bool {
+			return q.PID == p.PID && q.Start == p.Start && q.State != 'Z'
+		})
 		if !same {
 			return fmt.Errorf("%s with pid %d runs no more", p.Comm, p.PID)
 		}

@@ -19,14 +19,16 @@ type args struct {
 	rest []string
 }
 
-// verb is a kind of step: its form in words, what it does, and whether it is a fault (or a repair) from which a phase's times count.
+// verb is a kind of step: its form in words, what it does, and whether it is a fault (or a repair) from which a
+// phase's times count.
 type verb struct {
 	form  string
 	fault bool
 	do    func(ctx context.Context, r *Runner, a args) error
 }
 
-// condition is something that can be waited for and expected. It returns nil when it holds, else what is the case instead.
+// condition is something that can be waited for and expected. It returns nil when it holds, else what is the case
+// instead.
 type condition struct {
 	form  string
 	check func(ctx context.Context, r *Runner, a args) error
@@ -115,7 +117,8 @@ func notKnown(what string, words, near, all []string) error {
 	if len(near) == 0 {
 		near = all
 	}
-	return fmt.Errorf("%s %q is not known; right would be one of: %s", what, strings.Join(words, " "), strings.Join(near, "; "))
+	return fmt.Errorf("%s %q is not known; right would be one of: %s",
+		what, strings.Join(words, " "), strings.Join(near, "; "))
 }
 
 func conditionForms() []string {
@@ -157,16 +160,17 @@ func match(form string, words []string) (args, bool) {
 
 // names checks words whose kind the form tells.
 func (s *Scenario) names(a args) error {
+	one, other := s.Setup.Servers[0].Name, s.Setup.Servers[1].Name
 	for kind, word := range a.word {
 		var err error
 		switch kind {
 		case "SERVER":
 			if !s.isServer(word) {
-				err = fmt.Errorf("%q is no server; the servers are %s and %s", word, s.Setup.Servers[0].Name, s.Setup.Servers[1].Name)
+				err = fmt.Errorf("%q is no server; the servers are %s and %s", word, one, other)
 			}
 		case "HOST":
 			if !s.isServer(word) && word != pair.ClientHost {
-				err = fmt.Errorf("%q is no host; the hosts are %s, %s and client", word, s.Setup.Servers[0].Name, s.Setup.Servers[1].Name)
+				err = fmt.Errorf("%q is no host; the hosts are %s, %s and client", word, one, other)
 			}
 		case "WORKLOAD":
 			if _, ok := s.workload(word); !ok {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -16,12 +17,13 @@ import (
 	"github.com/orscore/ors/lab/workload"
 )
 
-// Measured is where the time of a phase went, in milliseconds. A value that cannot be known is null, and Unknown says why.
+// Measured is where the time of a phase went, in milliseconds. A value that cannot be known is null, and Unknown says
+// why.
 //
-// Outage is what the first workload's client saw: from the last answer before the fault (or the move) to the first one after it. It
-// consists of Detection (to the end of the time-out), Overhead and Application (the protected program's own stop and start). Agent,
-// Mount, Address and Client are parts of Overhead: the agent's own share by its journal, file systems, addresses, and the time that
-// the client needed to notice.
+// Outage is what the first workload's client saw: from the last answer before the fault (or the move) to the first
+// one after it. It consists of Detection (to the end of the time-out), Overhead and Application (the protected
+// program's own stop and start). Agent, Mount, Address and Client are parts of Overhead: the agent's own share by its
+// journal, file systems, addresses, and the time that the client needed to notice.
 type Measured struct {
 	Outage      *float64 `json:"outage_ms"`
 	Detection   *float64 `json:"detection_ms"`
@@ -163,8 +165,8 @@ func takenFrom(records []store.Record, kinds map[string]string, out workload.Out
 	return t
 }
 
-// account splits the outage up. Where no unit has moved there is nothing to split: the service was down for as long as its server
-// was, or not at all.
+// account splits the outage up. Where no unit has moved there is nothing to split: the service was down for as long
+// as its server was, or not at all.
 func account(m *Measured, t taken, moved bool, from time.Time, out workload.Outage) {
 	if !moved || t.active.IsZero() {
 		if t.whole > 0 {
@@ -185,8 +187,8 @@ func account(m *Measured, t taken, moved bool, from time.Time, out workload.Outa
 	m.Client = ms(max(0, out.To.Sub(t.active)))
 }
 
-// journals reads the records of all servers that can be asked, from a time on, in order of time, and the kinds of all applications
-// by "group/name".
+// journals reads the records of all servers that can be asked, from a time on, in order of time, and the kinds of all
+// applications by "group/name".
 func (r *Runner) journals(ctx context.Context, from time.Time) ([]store.Record, map[string]string, error) {
 	var all []store.Record
 	kinds := map[string]string{}
@@ -238,11 +240,14 @@ func parseRecords(out string) ([]store.Record, error) {
 	return all, in.Err()
 }
 
+// shownKinds are the kinds of records that a timeline shows.
+var shownKinds = []string{"step", "verdict", "arbitration", "link", "operator"}
+
 // timeline puts the scenario's steps, the journals' and the client's observations in order.
 func (r *Runner) timeline(from time.Time, records []store.Record, served time.Time) []TimedStep {
 	all := append([]TimedStep(nil), r.phase.steps...)
 	for _, rec := range records {
-		if rec.Kind != "step" && rec.Kind != "verdict" && rec.Kind != "arbitration" && rec.Kind != "link" && rec.Kind != "operator" {
+		if !slices.Contains(shownKinds, rec.Kind) {
 			continue
 		}
 		name := rec.Server + ": " + rec.Step

@@ -9,9 +9,11 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,7 +186,8 @@ var declarations = map[string]string{
 func (p *parser) declaration(words []string) {
 	form, ok := declarations[words[0]]
 	if !ok {
-		p.wrong("%q is not known before the first phase; known are server, client, cable, unit, config, workload, limit", words[0])
+		p.wrong("%q is not known before the first phase; known are %s", words[0],
+			strings.Join(slices.Sorted(maps.Keys(declarations)), ", "))
 		return
 	}
 	var err error

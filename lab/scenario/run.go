@@ -79,7 +79,8 @@ func NewRunner(sc *Scenario, p *pair.Pair, say func(string, ...any), detail func
 	}
 }
 
-// Run plays all phases, and stops at the first step that fails. Results of all phases that were begun are returned in any case.
+// Run plays all phases, and stops at the first step that fails. Results of all phases that were begun are returned in
+// any case.
 func (r *Runner) Run(ctx context.Context) ([]Result, error) {
 	var all []Result
 	for _, ph := range r.Scenario.Phases {
@@ -198,7 +199,7 @@ func (r *Runner) startWorkload(name string) error {
 	}
 	defer errors.Close()
 	p, err := spec.Start(host.Cmd{
-		Args: []string{"/opt/ors/bin/orslab", "client", w.Kind, "--to", w.To, "--log", "/var/log/" + name + ".log"}, Stderr: errors,
+		Args: clientArgs(w.Kind, w), Stderr: errors,
 	})
 	if err != nil {
 		return err
@@ -210,6 +211,10 @@ func (r *Runner) startWorkload(name string) error {
 	}
 	c.proc = p
 	return nil
+}
+
+func clientArgs(verb string, w Workload) []string {
+	return []string{"/opt/ors/bin/orslab", "client", verb, "--to", w.To, "--log", "/var/log/" + w.Name + ".log"}
 }
 
 func (r *Runner) stopWorkload(ctx context.Context, name string) error {
@@ -257,7 +262,7 @@ func (r *Runner) check(ctx context.Context, name string) (workload.Verdict, erro
 	if !ok || w.Kind != "postgres" {
 		return v, fmt.Errorf("workload %s writes no rows", name)
 	}
-	out, code, err := r.pair.Run(ctx, pair.ClientHost, "/opt/ors/bin/orslab", "client", "check", "--to", w.To, "--log", "/var/log/"+name+".log")
+	out, code, err := r.pair.Run(ctx, pair.ClientHost, clientArgs("check", w)...)
 	if err != nil {
 		return v, err
 	}

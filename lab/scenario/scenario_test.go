@@ -5,6 +5,7 @@ package scenario
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,10 +188,11 @@ func TestAccount(t *testing.T) {
 			"detection 1000 overhead 120 agent 40 mount 25 address 55 application 280 client 0"},
 		{"planned", planned, true, workload.Outage{From: at(8), To: at(260)},
 			"detection 0 overhead 117 agent 27 mount 30 address 50 application 135 client 10"},
-		{"a loss after the claim is another one", append(planned[:4:4], append([]store.Record{later}, planned[4:]...)...), true,
+		{"a loss after the claim is another one", slices.Insert(slices.Clone(planned), 4, later), true,
 			workload.Outage{From: at(8), To: at(260)},
 			"detection 0 overhead 117 agent 27 mount 30 address 50 application 135 client 10"},
-		{"nothing moved", nil, false, workload.Outage{From: at(8), To: at(16)}, "detection - overhead - agent - mount - address - application - client -"},
+		{"nothing moved", nil, false, workload.Outage{From: at(8), To: at(16)},
+			"detection - overhead - agent - mount - address - application - client -"},
 		{"restarted at home", planned[5:], false, workload.Outage{From: at(8), To: at(260)},
 			"detection - overhead - agent - mount - address - application 95 client -"},
 	}

@@ -20,21 +20,21 @@ var verbs []verb
 func init() {
 	verbs = []verb{
 		{"power off SERVER", true, powerOff},
-		{"power on SERVER", true, func(ctx context.Context, r *Runner, a args) error { return r.pair.PowerOn(ctx, a.word["SERVER"]) }},
-		{"power cycle enclosure", true, func(_ context.Context, r *Runner, _ args) error { return r.pair.PowerCycleEnclosure() }},
-		{"cut cable", true, func(ctx context.Context, r *Runner, _ args) error { return r.pair.Cable(ctx, "cut") }},
-		{"mend cable", true, func(ctx context.Context, r *Runner, _ args) error { return r.pair.Cable(ctx, "mend") }},
-		{"cable REST", true, func(ctx context.Context, r *Runner, a args) error { return r.pair.Cable(ctx, a.rest...) }},
+		{"power on SERVER", true, powerOn},
+		{"power cycle enclosure", true, powerCycle},
+		{"cut cable", true, cable("cut")},
+		{"mend cable", true, cable("mend")},
+		{"cable REST", true, cable()},
 		{"cut network NETWORK of HOST", true, link(false)},
 		{"mend network NETWORK of HOST", true, link(true)},
-		{"start agent SERVER", true, func(_ context.Context, r *Runner, a args) error { return r.pair.StartAgent(a.word["SERVER"]) }},
+		{"start agent SERVER", true, startAgent},
 		{"kill agent SERVER", true, signalAgent(unix.SIGKILL)},
 		{"stop agent SERVER", true, signalAgent(unix.SIGTERM)},
 		{"pause agent SERVER", true, pauseAgent(unix.SIGSTOP)},
 		{"resume agent SERVER", true, pauseAgent(unix.SIGCONT)},
 		{"shutdown SERVER", true, shutdown},
-		{"start workload WORKLOAD", false, func(_ context.Context, r *Runner, a args) error { return r.startWorkload(a.word["WORKLOAD"]) }},
-		{"stop workload WORKLOAD", false, func(ctx context.Context, r *Runner, a args) error { return r.stopWorkload(ctx, a.word["WORKLOAD"]) }},
+		{"start workload WORKLOAD", false, startWorkload},
+		{"stop workload WORKLOAD", false, stopWorkload},
 		{"remember processes HOST REST", false, rememberProcesses},
 		{"run HOST fails NUMBER REST", true, runFails},
 		{"run HOST REST", true, run},
@@ -47,6 +47,31 @@ func powerOff(ctx context.Context, r *Runner, a args) error {
 		r.powerCut = at // the moment itself, not when the dead host's remains were gone
 	}
 	return err
+}
+
+func powerOn(ctx context.Context, r *Runner, a args) error {
+	return r.pair.PowerOn(ctx, a.word["SERVER"])
+}
+
+func powerCycle(_ context.Context, r *Runner, _ args) error { return r.pair.PowerCycleEnclosure() }
+
+func startAgent(_ context.Context, r *Runner, a args) error {
+	return r.pair.StartAgent(a.word["SERVER"])
+}
+
+func startWorkload(_ context.Context, r *Runner, a args) error {
+	return r.startWorkload(a.word["WORKLOAD"])
+}
+
+func stopWorkload(ctx context.Context, r *Runner, a args) error {
+	return r.stopWorkload(ctx, a.word["WORKLOAD"])
+}
+
+// cable gives the cable the words, or those of the step.
+func cable(words ...string) func(context.Context, *Runner, args) error {
+	return func(ctx context.Context, r *Runner, a args) error {
+		return r.pair.Cable(ctx, append(words, a.rest...)...)
+	}
 }
 
 func link(up bool) func(context.Context, *Runner, args) error {

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package workload is the clients of a lab: they ask for a service the whole time, write down what they were answered and when,
-// and say afterwards how long they were not served.
+// Package workload is the clients of a lab: they ask for a service the whole time, write down what they were answered
+// and when, and say afterwards how long they were not served.
 //
-// They must never count an answer that did not come, and never repeat a request whose outcome they do not know under the same
-// number.
+// They must never count an answer that did not come, and never repeat a request whose outcome they do not know under
+// the same number.
 package workload
 
 import (

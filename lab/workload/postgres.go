@@ -15,7 +15,7 @@ import (
 // Times of a client. They bound how finely an outage is measured.
 const (
 	retryPause     = 5 * time.Millisecond
-	dialTimeout    = 20 * time.Millisecond // of a TCP connection: a lost packet is repeated by us, not by the kernel after a second
+	dialTimeout    = 20 * time.Millisecond // of a TCP connection: we repeat a lost packet, not the kernel after a second
 	loginTimeout   = 2 * time.Second
 	commitTimeout  = 400 * time.Millisecond
 	requestTimeout = 400 * time.Millisecond
@@ -35,8 +35,8 @@ const (
 	highestRow  = "SELECT coalesce(max(n), 0) FROM rows"
 )
 
-// Run commits rows until ctx ends. It uses one connection, and a new one when that breaks. A number whose commit was not acknowledged
-// is never used again.
+// Run commits rows until ctx ends. It uses one connection, and a new one when that breaks. A number whose commit was
+// not acknowledged is never used again.
 func (p Postgres) Run(ctx context.Context, log *Log) error {
 	var conn *pgx.Conn
 	defer func() { hangUp(conn) }()
@@ -83,7 +83,8 @@ func (p Postgres) Run(ctx context.Context, log *Log) error {
 	return nil
 }
 
-// connect opens a connection. Its TCP part is retried quickly, its login is given time, since a server that has just started is slow.
+// connect opens a connection. Its TCP part is retried quickly, its login is given time, since a server that has just
+// started is slow.
 func (p Postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", p.User, p.Address, p.Database))
 	if err != nil {

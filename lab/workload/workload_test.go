@@ -55,7 +55,8 @@ func TestLongest(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	entries := append(served(1, 2, 3), Entry{Kind: Failed, Number: 4}, Entry{Kind: Broken, Number: 4}, Entry{Kind: Served, Number: 5})
+	entries := append(served(1, 2, 3),
+		Entry{Kind: Failed, Number: 4}, Entry{Kind: Broken, Number: 4}, Entry{Kind: Served, Number: 5})
 	tests := []struct {
 		name  string
 		found []int64
