@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestKeepsOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, n := range []uint64{1, 2, 2, 3} {
+		if err := s.Put(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, dir).All(); len(got) != 3 || got[2] != 3 {
+		t.Fatalf("kept %v", got)
+	}
+}
+
+// A log that was torn at any byte of its last entry keeps what was before it, and can be written on.
+func TestTornEnd(t *testing.T) {
+	for cut := 1; cut < entrySize; cut++ {
+		dir := t.TempDir()
+		s := open(t, dir)
+		for n := range uint64(3) {
+			if err := s.Put(n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = s.Close()
+		if err := os.Truncate(filepath.Join(dir, LogName), int64(3*entrySize-cut)); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir)
+		if got := s.All(); len(got) != 2 {
+			t.Fatalf("cut by %d: kept %v", cut, got)
+		}
+		if err := s.Put(9); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		if got := open(t, dir).All(); len(got) != 3 {
+			t.Fatalf("cut by %d, then written: kept %v", cut, got)
+		}
+	}
+}
+
+func TestDamageInTheMiddleIsNotGuessedAt(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for n := range uint64(3) {
+		if err := s.Put(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.Close()
+	path := filepath.Join(dir, LogName)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[3] ^= 1
+	if err := os.WriteFile(path, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Fatal("it was taken")
+	}
+}
+
+// A client goes on after its server has been ended and started anew, and nothing that was acknowledged is missing.
+func TestClientOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	serve := func(address string) (string, func()) {
+		s := open(t, dir)
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(ctx, l) }()
+		return l.Addr().String(), func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			_ = s.Close()
+		}
+	}
+	address, stop := serve("127.0.0.1:0")
+	c := &Client{Address: address, Pace: time.Millisecond}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	await := func(n int) {
+		t.Helper()
+		deadline := time.Now().Add(20 * time.Second)
+		for len(c.Acked()) < n {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d acknowledged, want %d", len(c.Acked()), n)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	await(20)
+	stop()
+	before := len(c.Acked())
+	_, stop = serve(address)
+	await(before + 20)
+	cancel()
+	<-done
+	kept, err := Read(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := Missing(c.Acked(), kept); len(m) > 0 {
+		t.Errorf("missing: %v", m)
+	}
+	stop()
+}
