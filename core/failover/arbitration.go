@@ -68,7 +68,8 @@ func (x *stepper) arbitrate() {
 	for i := range x.s.Units {
 		u := &x.s.Units[i]
 		g := x.p.Units[i].Group
-		busy := x.s.Groups[g].Phase == Releasing || x.s.Groups[g].Phase == Claiming
+		ph := x.s.Groups[g].Phase
+		busy := ph == Detaching || ph == Releasing || ph == Claiming // a release or claim changes the key as well
 		if !u.ReKey || !u.settled() || busy {
 			continue
 		}

@@ -107,6 +107,8 @@ func (x *stepper) giverHears(e Event) {
 		return
 	}
 	switch {
+	case e.Word == WordReady && m.Role == Asking && x.reKeyPending():
+		// a key that is being changed cannot be released; the partner is asked again, and answers again
 	case e.Word == WordReady && m.Role == Asking:
 		m.Role, m.Deadline = Giving, x.s.Now+x.moveTime(e.Group)
 		x.note(e.Group, "move-ready", "", "The partner is ready to take the group.")

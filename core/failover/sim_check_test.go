@@ -31,7 +31,7 @@ func (w *world) checkFence(s *server, g int) {
 	for _, u := range s.p.Groups[g].Units {
 		mute = mute || w.mute[index(s.id)][u]
 	}
-	if !s.apps[g] || s.connected(g) || mute || !s.works() || s.diskBad {
+	if !s.apps[g] || s.connected(g) || mute || !s.works() {
 		s.strayed[g] = failover.Never
 		return
 	}
@@ -47,8 +47,12 @@ func (w *world) checkFence(s *server, g int) {
 	}
 }
 
-// checkStart is S2: an application starts only where the switch connects the storage, or did a moment ago.
+// checkStart is S2: an application starts only where the switch connects the storage, or did a moment ago. The moments after a pause do not
+// count: nobody can have told the start that it is too late.
 func (w *world) checkStart(s *server, g int) {
+	if w.now < s.resumed+1_000 {
+		return
+	}
 	for _, u := range s.p.Groups[g].Units {
 		x := &w.units[u]
 		if x.key.Owner != s.id && w.now-x.changed > fenceBound && !w.mute[index(s.id)][u] && w.rates == (faultRates{}) {

@@ -13,7 +13,7 @@ type server struct {
 
 	on, core, paused bool
 	gen              int // of the agent
-	bootAt           tick
+	bootAt, resumed  tick
 	disk             failover.Hard
 	diskBad          bool
 	crashIn          int // ≥ 0: the agent is killed after so many actions
@@ -80,7 +80,7 @@ func (s *server) boot() {
 	s.on, s.core, s.paused, s.diskBad = true, true, false, false
 	s.crashIn = -1
 	s.gen++
-	s.bootAt = s.w.now
+	s.bootAt, s.resumed = s.w.now, s.w.now-failover.Never/2
 	s.st = failover.New(&s.p, s.disk, s.clock())
 	s.heard = [nLinks]heardLink{}
 	s.peerGen, s.backlog, s.restartsUntil = 0, nil, 0
@@ -129,7 +129,7 @@ func (s *server) pause(d tick) {
 
 func (s *server) resume() {
 	s.w.log("%v: resumes", s.id)
-	s.paused = false
+	s.paused, s.resumed = false, s.w.now
 	todo := s.backlog
 	s.backlog = nil
 	s.checkLate()

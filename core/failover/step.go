@@ -261,8 +261,7 @@ func (x *stepper) unitRead(e Event) {
 			h.Held = e.Key.N
 		}
 	} else {
-		h.Held = 0
-		u.ReKey = false
+		u.ReKey = false // what was held is forgotten when the group is cleared: a loss is acted on even without a disk to record it
 	}
 	if changed && e.Unit > 0 && x.s.Partner.Lost {
 		x.s.Units[0].NextRead = x.s.Now // decide again, from a fresh first unit
