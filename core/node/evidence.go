@@ -50,6 +50,9 @@ func (n *Node) onBeat(e interconnect.Event) {
 		at = time.Now()
 	}
 	n.detector.Heard(e.Link, at)
+	if at.Sub(n.heardAt) >= n.cfg.Interconnect.Timeout {
+		n.aliveFrom = at
+	}
 	n.heardAt = at
 	if ev := n.evidence(time.Now()); !sameEvidence(ev, n.state.Partner.Evidence) {
 		n.step(failover.Event{Kind: failover.Seen, Evidence: ev})
@@ -83,11 +86,28 @@ func (n *Node) onSession(e interconnect.Event) {
 func (n *Node) evidence(now time.Time) failover.Evidence {
 	v := n.detector.View(now)
 	e := failover.Evidence{Network: n.network, Lines: failover.NoAnswer}
+	none := true
 	for _, l := range v.Links {
-		e.Links = append(e.Links, failover.LinkEvidence{Silent: !l.Heard, Ever: l.Ever})
-		n.noteLink(l.Name, l.Silent, l.Ever)
+		none = none && !l.Heard
+	}
+	for _, l := range v.Links {
+		silent := !l.Heard && (none || n.atFault(l, now))
+		e.Links = append(e.Links, failover.LinkEvidence{Silent: silent, Ever: l.Ever || !silent})
+		n.noteLink(l.Name, silent, l.Ever)
 	}
 	return e
+}
+
+// atFault tells a link that is at fault from one that has only fallen silent a little earlier than the others, or is not heard again
+// yet: the partner must have been heard elsewhere for about a time-out in which this link was silent. Without this every death and
+// every return of the partner would begin with an alarm about a cable.
+func (n *Node) atFault(l interconnect.LinkView, now time.Time) bool {
+	since := n.aliveFrom
+	if last := now.Add(-l.Age); l.Ever && last.After(since) {
+		since = last
+	}
+	ic := &n.cfg.Interconnect
+	return n.heardAt.Sub(since) >= ic.Timeout-2*ic.Interval
 }
 
 // noteLink records when a link falls silent or is heard again.

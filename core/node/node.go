@@ -98,6 +98,7 @@ type Node struct {
 	state      failover.State
 	detector   *interconnect.Detector
 	heardAt    time.Time // newest beat on any link
+	aliveFrom  time.Time // since when beats have been heard without a silence of a time-out
 	network    failover.Answer
 	wake       time.Time // when the loop wanted to be woken
 	failing    bool      // the hard state cannot be written

@@ -44,6 +44,7 @@ func stepText(rec store.Record) string {
 func (r *run) measure(last, first numbers.Ack) *Outcome {
 	out := &Outcome{OutageMS: ms(first.At.Sub(last.At))}
 	timeout := r.cut
+	var appStart time.Time
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range r.records {
@@ -57,10 +58,11 @@ func (r *run) measure(last, first numbers.Ack) *Outcome {
 			if t, err := time.Parse(time.RFC3339Nano, str(rec.Data["timeout_at"])); err == nil {
 				timeout = t
 			}
+		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-start "):
+			appStart = rec.At
+			out.ApplicationMS = ms(first.At.Sub(appStart)) // the client may be served before the plugin has seen that it could be
 		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-up "):
-			if d, ok := rec.Data["duration_ms"].(float64); ok {
-				out.ApplicationMS += d
-			}
+			out.ApplicationMS = ms(rec.At.Sub(appStart))
 		}
 		if tellsOf(rec) != "" {
 			out.Steps = append(out.Steps, Step{AtMS: ms(at.Sub(r.cut)), Name: rec.Kind + " " + rec.Step, Text: tellsOf(rec)})
