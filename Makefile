@@ -78,14 +78,12 @@ lint:
 
 .PHONY: imports
 imports:
-	go test ./core/arch
+	go test -count=1 ./core/arch
 
 .PHONY: cross
 cross: ## build for windows/amd64 and linux/arm64 into build/cross/
 	for target in windows/amd64 linux/arm64; do \
 	  GOOS=$${target%/*} GOARCH=$${target#*/} go build $(LDFLAGS) -o build/cross/$${target/\//-}/ $(PRODUCT); done
-	GOOS=linux GOARCH=arm64 go build ./...
-	GOOS=windows GOARCH=amd64 go build ./...
 
 .PHONY: generate
 generate: ## lint the protocols and generate their code

@@ -163,17 +163,3 @@ func TestLinesAreShort(t *testing.T) {
 		}
 	}
 }
-
-// TestLabIsForLinux demands that each file of the lab is kept from other platforms by its tag or its name.
-func TestLabIsForLinux(t *testing.T) {
-	for _, f := range mustFiles(t) {
-		if !under(f.folder, "lab/...") && !under(f.folder, "cmd/orslab") {
-			continue
-		}
-		named := strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(f.path, ".go"), "_test"), "_linux")
-		head := string(f.text[:fset.Position(f.ast.Package).Offset])
-		if !named && !strings.Contains(head, "//go:build linux\n") {
-			t.Errorf("%s: the lab is made of what only Linux has, so it needs //go:build linux", f.path)
-		}
-	}
-}
