@@ -111,6 +111,7 @@ type Node struct {
 	lastTold   time.Time
 	toldPhases string
 	silentWas  map[string]bool
+	alarmSince map[string]time.Time // of those derived from the state: when status showed them first
 
 	events  chan failover.Event
 	calls   chan func()

@@ -258,9 +258,17 @@ func (n *Node) freeNext() string {
 
 // deriveAlarms adds the alarms that follow from the state: they end with their cause.
 func (n *Node) deriveAlarms(st *control.Status) {
+	since := map[string]time.Time{}
 	add := func(code, group, text, next string) {
-		st.Alarms = append(st.Alarms, control.Alarm{Code: code, Group: group, Text: text, Next: next, Since: st.At})
+		what := code + " " + group
+		first, known := n.alarmSince[what]
+		if !known {
+			first = st.At
+		}
+		since[what] = first
+		st.Alarms = append(st.Alarms, control.Alarm{Code: code, Group: group, Text: text, Next: next, Since: first})
 	}
+	defer func() { n.alarmSince = since }()
 	p := &n.state.Partner
 	switch p.Verdict {
 	case failover.VerdictLost:
