@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/orscore/ors/core/interconnect/internal/cobs"
+	"github.com/orscore/ors/internal/cobs"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

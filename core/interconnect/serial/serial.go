@@ -22,8 +22,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/orscore/ors/core/interconnect"
-	"github.com/orscore/ors/core/interconnect/internal/cobs"
 	"github.com/orscore/ors/core/interconnect/internal/outbox"
+	"github.com/orscore/ors/internal/cobs"
 )
 
 const (
