@@ -98,9 +98,9 @@ func (n *Node) evidence(now time.Time) failover.Evidence {
 	return e
 }
 
-// atFault tells a link that is at fault from one that has only fallen silent a little earlier than the others, or is not heard again
-// yet: the partner must have been heard elsewhere for about a time-out in which this link was silent. Without this every death and
-// every return of the partner would begin with an alarm about a cable.
+// atFault tells a link that is at fault from one that has only fallen silent a little earlier than the others, or is
+// not heard again yet: the partner must have been heard elsewhere for about a time-out in which this link was silent.
+// Without this every death and every return of the partner would begin with an alarm about a cable.
 func (n *Node) atFault(l interconnect.LinkView, now time.Time) bool {
 	since := n.aliveFrom
 	if last := now.Add(-l.Age); l.Ever && last.After(since) {

@@ -30,8 +30,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair is two nodes with real stores, real directory switches and real UDP links. Only applications are the test's: what the
-// plugins would run is kept in a world that outlives an agent, as applications do.
+// pair is two nodes with real stores, real directory switches and real UDP links. Only applications are the test's:
+// what the plugins would run is kept in a world that outlives an agent, as applications do.
 type pair struct {
 	t     *testing.T
 	dir   string
@@ -468,7 +468,8 @@ func TestFailedApplicationIsRestartedInPlaceThenMoves(t *testing.T) {
 	p.waitPhase("apollo", "one", "Active")
 }
 
-// Without a record nothing is done: an agent whose state directory is full takes nothing over, says so, and does when it can.
+// Without a record nothing is done: an agent whose state directory is full takes nothing over, says so, and does when
+// it can.
 func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
 	p := newPair(t)
 	p.up()
@@ -493,8 +494,8 @@ func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
 	p.waitPhase("apollo", "one", "Active")
 }
 
-// A unit whose drive cannot be mounted blocks its own group, says why and what is next, and leaves the others alone; an operator's clear
-// tries at once.
+// A unit whose drive cannot be mounted blocks its own group, says why and what is next, and leaves the others alone;
+// an operator's clear tries at once.
 func TestUnitThatCannotBeMounted(t *testing.T) {
 	p := newPair(t)
 	p.up()
@@ -527,7 +528,8 @@ func TestUnitThatCannotBeMounted(t *testing.T) {
 	p.waitPhase("apollo", "one", "Active")
 }
 
-// A plugin that is missing lets its groups wait, says so, and does not leave them half stopped; when it is there they come up.
+// A plugin that is missing lets its groups wait, says so, and does not leave them half stopped; when it is there they
+// come up.
 func TestPluginMissing(t *testing.T) {
 	p := newPair(t)
 	p.world.set(func() { p.world.missing = true })

@@ -1,7 +1,7 @@
 package cobs
 
-// AppendFrame appends the encoded form of frame between two delimiters. The leading one ends whatever garbage the line has carried
-// before.
+// AppendFrame appends the encoded form of frame between two delimiters. The leading one ends whatever garbage the
+// line has carried before.
 func AppendFrame(dst, frame []byte) []byte {
 	return append(Append(append(dst, Delimiter), frame), Delimiter)
 }

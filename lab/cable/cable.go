@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package cable is a null-modem cable between two pseudo-terminals: what is written into one end comes out of the other, as fast as
-// a serial line would carry it, and with the faults that cables have.
+// Package cable is a null-modem cable between two pseudo-terminals: what is written into one end comes out of the
+// other, as fast as a serial line would carry it, and with the faults that cables have.
 //
 // It is for the lab. It must never be taken for a serial port with modem lines: a pseudo-terminal has none.
 package cable
@@ -223,8 +223,8 @@ func (c *Cable) carry(from End, b []byte, through time.Time) (slice, bool) {
 	return s, len(s.bytes) > 0
 }
 
-// deliver gives the bytes of a line out when they are through. A reader that does not take them loses them: a serial line has no
-// memory.
+// deliver gives the bytes of a line out when they are through. A reader that does not take them loses them: a serial
+// line has no memory.
 func (c *Cable) deliver(ctx context.Context, from End, line <-chan slice) {
 	for s := range line {
 		if !pause(ctx, time.Until(s.at)) {

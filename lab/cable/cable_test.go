@@ -92,7 +92,8 @@ func TestBothWaysUnchanged(t *testing.T) {
 	}
 }
 
-// The line is paced: bytes cannot be through before their time. (That they are through soon after is no test's business.)
+// The line is paced: bytes cannot be through before their time. (That they are through soon after is no test's
+// business.)
 func TestPaced(t *testing.T) {
 	_, ports := run(t, 9600)
 	from := time.Now()

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package demo shows ORS at work on one machine, without root: a pair, a client that writes all the time, a server that is cut off
-// and comes back.
+// Package demo shows ORS at work on one machine, without root: a pair, a client that writes all the time, a server
+// that is cut off and comes back.
 //
 // It must never leave a process or a file behind, and never call a run good in which an acknowledged write is missing.
 package demo
@@ -37,9 +37,9 @@ type Step struct {
 
 // Outcome is what a run measured. Times are in milliseconds.
 type Outcome struct {
-	OutageMS      float64 `json:"outage_ms"`          // what the client saw: last write before the cut to first one after it
+	OutageMS      float64 `json:"outage_ms"`          // seen by the client: last write before the cut to first one after
 	DetectionMS   float64 `json:"detection_ms"`       // cut to verdict
-	OverheadMS    float64 `json:"overhead_ms"`        // end of the time-out to first write, without the application's own start
+	OverheadMS    float64 `json:"overhead_ms"`        // end of the time-out to first write, without the application's start
 	ApplicationMS float64 `json:"application_ms"`     // the application's own start
 	MoveOutageMS  float64 `json:"failback_outage_ms"` // what the client saw of the planned move home
 	Acknowledged  int     `json:"acknowledged"`
@@ -257,7 +257,8 @@ func (r *run) home(ctx context.Context, out *Outcome) error {
 	r.s.Good("Rocky is back: it waits for its storage and starts nothing.")
 	from := time.Now()
 	var end control.MoveProgress
-	if err := rocky.Move(ctx, control.MoveRequest{Groups: []string{"rocky"}, Failback: true, Reason: "demo"}, func(m control.MoveProgress) {
+	failback := control.MoveRequest{Groups: []string{"rocky"}, Failback: true, Reason: "demo"}
+	if err := rocky.Move(ctx, failback, func(m control.MoveProgress) {
 		if m.Finished {
 			end = m
 		}

@@ -60,7 +60,8 @@ func (r *run) measure(last, first numbers.Ack) *Outcome {
 			}
 		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-start "):
 			appStart = rec.At
-			out.ApplicationMS = ms(first.At.Sub(appStart)) // the client may be served before the plugin has seen that it could be
+			// the client may be served before the plugin has seen that it could be
+			out.ApplicationMS = ms(first.At.Sub(appStart))
 		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-up "):
 			out.ApplicationMS = ms(rec.At.Sub(appStart))
 		}

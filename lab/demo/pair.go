@@ -28,7 +28,8 @@ import (
 const baud = 115200
 
 // configText is the pair's configuration: one file for both servers, as always. ${self} is the server that reads it.
-var configText = template.Must(template.New("config").Delims("<<", ">>").Parse(`# The demo's pair. Both servers read this file; orscore agent --server says who one is.
+var configText = template.Must(template.New("config").Delims("<<", ">>").Parse(
+	`# The demo's pair. Both servers read this file; orscore agent --server says who one is.
 pair "demo" { unsafe_demo = true } # storage is a folder, which cannot refuse a server that is cut off
 
 server "rocky" {}
@@ -65,7 +66,10 @@ group "<<.Name>>" {
   }
   application "generic" "store" {
     config {
-      command = ["<<$.Dir>>/bin/orslab", "store", "--data", "${drive["<<.Letter>>"].path}/numbers", "--listen", "<<.Address>>"]
+      command = [
+        "<<$.Dir>>/bin/orslab", "store",
+        "--data", "${drive["<<.Letter>>"].path}/numbers", "--listen", "<<.Address>>",
+      ]
       check "tcp" {
         address  = "<<.Address>>"
         interval = "10ms"
@@ -96,7 +100,10 @@ func newPair(bin string) (p *pair, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &pair{Dir: dir, Baud: baud, UDP: map[string]int{}, seen: map[proc.Identity]bool{}, agents: map[string]proc.Identity{}}
+	p = &pair{
+		Dir: dir, Baud: baud, UDP: map[string]int{}, seen: map[proc.Identity]bool{},
+		agents: map[string]proc.Identity{},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(dir))

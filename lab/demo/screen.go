@@ -101,7 +101,8 @@ func (s *Screen) Timeline(o *Outcome) {
 		begin = min(begin, width-1)
 		length = min(length, width-begin)
 		s.line("", fmt.Sprintf("  %8.0f ms  %s", p.ms, p.name))
-		s.line(dim, "               "+strings.Repeat("·", begin)+strings.Repeat("█", length)+strings.Repeat("·", width-begin-length))
+		bar := strings.Repeat("·", begin) + strings.Repeat("█", length) + strings.Repeat("·", width-begin-length)
+		s.line(dim, "               "+bar)
 		from += p.ms
 	}
 	s.Say("A planned move of the same group: %.0f ms", o.MoveOutageMS)

@@ -34,7 +34,8 @@ type Store struct {
 	known   map[uint64]bool
 }
 
-// Open reads the log in a folder, which it makes where it is missing, and cuts off what a crash left half written at its end.
+// Open reads the log in a folder, which it makes where it is missing, and cuts off what a crash left half written at
+// its end.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -64,7 +65,8 @@ func (s *Store) recover() error {
 		s.add(binary.BigEndian.Uint64(e))
 	}
 	if rest := raw[good:]; len(rest) > entrySize {
-		return fmt.Errorf("%s: damaged at byte %d, with %d bytes behind it: that is no torn end", s.log.Name(), good, len(rest))
+		return fmt.Errorf("%s: damaged at byte %d, with %d bytes behind it: that is no torn end",
+			s.log.Name(), good, len(rest))
 	}
 	if err := s.log.Truncate(int64(good)); err != nil {
 		return err
@@ -108,8 +110,8 @@ func (s *Store) All() []uint64 {
 // Close closes the log.
 func (s *Store) Close() error { return s.log.Close() }
 
-// Serve answers clients until ctx ends: "PUT n" with "OK", "ALL" with a line a number and "END". A log that cannot be written ends it:
-// a server that goes on would promise what it cannot keep.
+// Serve answers clients until ctx ends: "PUT n" with "OK", "ALL" with a line a number and "END". A log that cannot be
+// written ends it: a server that goes on would promise what it cannot keep.
 func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
