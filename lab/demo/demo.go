@@ -39,7 +39,7 @@ type Step struct {
 type Outcome struct {
 	OutageMS      float64 `json:"outage_ms"`          // seen by the client: last write before the cut to first one after
 	DetectionMS   float64 `json:"detection_ms"`       // cut to verdict
-	OverheadMS    float64 `json:"overhead_ms"`        // end of the time-out to first write, without the application's start
+	OverheadMS    float64 `json:"overhead_ms"`        // end of the time-out to first write, less the application's start
 	ApplicationMS float64 `json:"application_ms"`     // the application's own start
 	MoveOutageMS  float64 `json:"failback_outage_ms"` // what the client saw of the planned move home
 	Acknowledged  int     `json:"acknowledged"`
@@ -218,7 +218,7 @@ func (r *run) story(ctx context.Context) (*Outcome, error) {
 	r.pair.remember()
 	served := time.Now()
 	last, first := numbers.Longest(r.client.Acked(), r.cut.Add(-time.Second), served)
-	r.s.Event(first.At.Sub(r.cut), "The client is served again, by apollo.")
+	r.s.Good("The client is served again, by apollo, %.3f s after the cut.", first.At.Sub(r.cut).Seconds())
 	r.s.Gap()
 	out := r.measure(last, first)
 	return out, r.home(ctx, out)
