@@ -110,22 +110,24 @@ func (x *stepper) swap(unit int, next Key) {
 }
 
 // claim takes a unit by arbitration: a foreign or free one only when nothing of its group is left here.
-func (x *stepper) claim(unit int, tag uint32) {
+// It reports whether a swap was sent.
+func (x *stepper) claim(unit int, tag uint32) bool {
 	u := &x.s.Units[unit]
 	g := &x.s.Groups[x.p.Units[unit].Group]
 	if !u.settled() {
-		return
+		return false
 	}
 	if u.Key.Owner == x.p.Self && (g.Phase == Releasing || g.Phase == Claiming) {
-		return // its own swap is on its way
+		return false // its own swap is on its way
 	}
 	if u.Key.Owner != x.p.Self && (g.Phase != Standby || x.s.Leaving) {
-		return // left-overs first
+		return false // left-overs first
 	}
 	if unit > 0 && u.Key.Owner != x.p.Self && x.s.Now < g.BlockedUntil {
-		return // the first unit is bid for even then: the others hang on it
+		return false // the first unit is bid for even then: the others hang on it
 	}
 	x.swap(unit, u.Key.Won(x.p.Self, tag))
+	return true
 }
 
 // firstRead decides on the first unit's key, fresh from the switch.
@@ -146,10 +148,9 @@ func (x *stepper) firstRead() {
 	switch bidding {
 	case MayBid:
 		if x.s.Now >= x.s.Partner.LostAt+x.wait() {
-			if first.SwapOp == 0 {
+			if x.claim(0, x.s.Hard.Promised) {
 				x.note(-1, "bid", "", "The partner is lost: bidding for the first storage unit.")
 			}
-			x.claim(0, x.s.Hard.Promised)
 		} else {
 			first.NextRead = x.s.Partner.LostAt + x.wait()
 		}

@@ -52,12 +52,14 @@ func (x *stepper) facts(g int) Facts {
 	return f
 }
 
-// split: by fresh reads some of the group's units are this server's, and some are not.
+// split: by fresh reads some of the group's units are this server's, and some are not. While it gives its part back, what was known
+// before counts on.
 func (x *stepper) split(g int) bool {
 	ours, others := false, false
+	gr := &x.s.Groups[g]
 	for _, i := range x.p.Groups[g].Units {
 		u := &x.s.Units[i]
-		if u.Known && u.ReadSeq > x.s.Groups[g].SinceSeq {
+		if u.Known && (u.ReadSeq > gr.SinceSeq || gr.Phase == Releasing) {
 			ours = ours || u.Key.Owner == x.p.Self
 			others = others || u.Key.Owner != x.p.Self
 		}

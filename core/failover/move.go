@@ -173,7 +173,7 @@ func (x *stepper) settleMove(gi int) {
 		case x.s.Partner.Lost:
 			x.endGiving(gi, false, "the partner was lost before the group was back: "+m.Text, true)
 		case x.takenAgain(gi):
-			x.endGiving(gi, false, "the partner has the storage, and goes on with the group by itself: "+m.Text, true)
+			x.endGiving(gi, false, "the partner has the storage, and goes on with the group by itself: "+m.Text, false)
 		case x.s.Now >= m.Deadline:
 			x.endGiving(gi, false, "it could not be brought back in time: "+m.Text, true)
 		}

@@ -70,5 +70,11 @@ func (s *server) move(g int) {
 	gp := &s.p.Groups[g]
 	half := gp.StopTimeout + s.p.DetachTimeout + s.p.ClaimTimeout + gp.AttachTimeout + gp.StartTimeout + s.p.MoveTimeout
 	s.moves[id] = s.w.now + 3*half + s.p.MoveTimeout
-	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpMove, Group: g, Move: id}) })
+	s.input(s.gen, func() {
+		before := s.dropped
+		s.step(failover.Event{Kind: failover.OpMove, Group: g, Move: id})
+		if s.dropped != before {
+			delete(s.moves, id) // could not be recorded: the operator is told so
+		}
+	})
 }

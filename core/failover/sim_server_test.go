@@ -16,6 +16,7 @@ type server struct {
 	bootAt, resumed  tick
 	disk             failover.Hard
 	diskBad          bool
+	dropped          int // decisions that could not be recorded
 	crashIn          int // ≥ 0: the agent is killed after so many actions
 	st               failover.State
 	beat             failover.Beat
@@ -293,6 +294,7 @@ func (s *server) step(e failover.Event) {
 	next, actions := failover.Step(&s.p, s.st, e)
 	if !next.Hard.Equal(s.disk) {
 		if s.diskBad {
+			s.dropped++
 			return
 		}
 		s.disk = next.Clone().Hard

@@ -83,7 +83,7 @@ func (x *stepper) take(e Event) {
 		x.heard(e.Beat)
 	case PeerStarted:
 		x.s.Partner.Beat.HearsUs, x.s.Partner.Up, x.s.Partner.Left = false, false, false
-		x.s.Partner.RestartingUntil, x.s.Partner.Spoke = -Never, false
+		x.s.Partner.RestartingUntil, x.s.Partner.Spoke = x.s.Now+x.p.Timeout, false // it lives; its beats are to come
 		x.reKeyAll()
 		x.note(-1, "partner-started", "", e.Text)
 	case WasLate:
@@ -299,6 +299,9 @@ func (x *stepper) pace() Tick {
 		if !settled || g.Move.Role != NoMove {
 			return x.p.InspectBusy
 		}
+	}
+	if x.s.FinishFrom != Never {
+		return x.p.InspectBusy
 	}
 	for i := range x.s.Units {
 		if x.s.Units[i].ReKey && x.s.Units[i].Key.Owner == x.p.Self {

@@ -55,7 +55,7 @@ type Row struct {
 }
 
 // phases in which the group's units are, or may still be, this server's
-var held = []Phase{Attaching, Starting, Active, Stopping, Detaching, Faulted, Parked}
+var held = []Phase{Attaching, Starting, Active, Stopping, Detaching, Faulted}
 
 // Table is the decision for one group on one server.
 var Table = []Row{
@@ -123,11 +123,11 @@ var Table = []Row{
 
 	{From: []Phase{Active}, On: []EventKind{OpGive}, If: Guard{Need: Agreed}, To: Stopping, Do: []ActionKind{StopApps},
 		Why: "A planned move: the partner is ready to take the group."},
-	{From: []Phase{Starting, Active}, On: []EventKind{OpShutdown}, To: Stopping, Do: []ActionKind{StopApps},
+	{From: []Phase{Unknown, Starting, Active}, On: []EventKind{OpShutdown}, To: Stopping, Do: []ActionKind{StopApps},
 		Why: "This server is being shut down in order: applications are stopped, the storage stays."},
 	{From: []Phase{Attaching}, On: []EventKind{OpShutdown}, To: Detaching, Do: []ActionKind{Detach},
 		Why: "This server is being shut down in order: drives are unmounted, the storage stays."},
-	{From: []Phase{Unknown, Standby, Claiming}, On: []EventKind{OpShutdown}, To: Parked,
+	{From: []Phase{Standby, Claiming}, On: []EventKind{OpShutdown}, To: Parked,
 		Why: "This server is being shut down in order: nothing of the group runs here."},
 
 	{From: []Phase{Stopping}, On: []EventKind{AppsStopped}, To: Detaching, Do: []ActionKind{Detach},
@@ -149,7 +149,7 @@ var Table = []Row{
 
 	{From: held, On: []EventKind{OwnerPeer, OwnerNone}, To: Fenced, Do: []ActionKind{KillAll}, Code: "ORS-1015",
 		Why: "The switch no longer shows the storage with this server: what is left is killed, no clean stop is possible."},
-	{From: []Phase{Releasing}, On: []EventKind{OwnerPeer}, To: Fenced, Do: []ActionKind{KillAll},
+	{From: []Phase{Releasing}, On: []EventKind{OwnerPeer}, If: Guard{Not: Split}, To: Fenced, Do: []ActionKind{KillAll},
 		Why: "The partner has the storage already: left-overs are cleared."},
 	{From: append([]Phase{Unknown, Releasing}, held...), On: []EventKind{PeerOwns}, To: Fenced, Do: []ActionKind{KillAll},
 		Code: "ORS-1016",

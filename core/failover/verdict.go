@@ -74,14 +74,14 @@ func (e Evidence) Beats() Beats {
 type JudgeFacts struct {
 	Beats      Beats
 	Left       bool   // the partner's last word was goodbye
-	Restarting bool   // the absence that it announced is not over
+	Restarting bool   // the absence that it announced is not over, or it has just been started
 	Ever       bool   // it was heard since this agent's start
 	StartupEnd bool   // the startup time-out is over
 	Late       bool   // this server was late itself and has not yet counted a whole time-out since
 	Network    Answer // network check
 }
 
-// Judge is the verdict's truth table (docs/verdict.md is generated from it). The sentence is what an operator reads.
+// Judge is the verdict's truth table (docs/failover/verdict.md is generated from it). The sentence is what an operator reads.
 func Judge(f JudgeFacts) (Verdict, string) {
 	switch {
 	case f.Left:
@@ -91,7 +91,7 @@ func Judge(f JudgeFacts) (Verdict, string) {
 	case f.Beats == BeatsSome:
 		return VerdictCableFault, "Beats are heard, but not on every link: a cable or port is at fault, not the partner."
 	case f.Restarting:
-		return VerdictRestarting, "The partner announced a short absence that is not over."
+		return VerdictRestarting, "The partner announced a short absence, or has just been started: its beats are waited for."
 	case f.Late:
 		return VerdictUnknown, "This server itself was late: silence is counted again from zero."
 	case !f.Ever && !f.StartupEnd:
