@@ -109,9 +109,9 @@ func (r *run) withLogs(err error) error {
 // up builds the pair and waits until it is as it should be.
 func (r *run) up(ctx context.Context) error {
 	p := r.pair
-	r.s.Say("Two servers on this machine, rocky and apollo, each with an application of its own:")
-	r.s.Say("a serial line of %d baud and a UDP link between them, storage that can be", p.Baud)
-	r.s.Say("switched, one configuration for both. No root is needed.")
+	r.s.Say("Two servers on this machine, rocky and apollo, each with an application of its")
+	r.s.Say("own: a serial line of %d baud and a UDP link between them, storage that can", p.Baud)
+	r.s.Say("be switched, one configuration for both. No root is needed.")
 	r.s.Gap()
 	if err := p.startCable(ctx); err != nil {
 		return err
