@@ -5,6 +5,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,20 +16,36 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// programs is the folder of what the demo runs.
+var programs string
 
-// programs builds what the demo runs.
-func programs(t *testing.T) string {
-	t.Helper()
-	bin := t.TempDir()
-	for name, pkg := range map[string]string{"orscore": "cmd/orscore", "orslab": "cmd/orslab", "ors-plugin-generic": "plugins/generic"} {
+func TestMain(m *testing.M) {
+	var err error
+	if programs, err = build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(programs)
+		os.Exit(code)
+	}))
+}
+
+func build() (string, error) {
+	bin, err := os.MkdirTemp("", "ors-demo-test-")
+	if err != nil {
+		return "", err
+	}
+	for name, pkg := range map[string]string{
+		"orscore": "cmd/orscore", "orslab": "cmd/orslab", "ors-plugin-generic": "plugins/generic",
+	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, name), "github.com/orscore/ors/"+pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if said, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, said)
+			return "", fmt.Errorf("%w\n%s", err, said)
 		}
 	}
-	return bin
+	return bin, nil
 }
 
 func TestDemo(t *testing.T) {
@@ -36,7 +53,7 @@ func TestDemo(t *testing.T) {
 	var screen bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := Run(ctx, Options{Bin: programs(t), JSON: filepath.Join(t.TempDir(), "demo.json"), Screen: &Screen{Out: &screen}})
+	out, err := Run(ctx, Options{Bin: programs, JSON: filepath.Join(t.TempDir(), "demo.json"), Screen: &Screen{Out: &screen}})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, screen.String())
 	}
@@ -61,7 +78,7 @@ func TestEndedInTheMiddle(t *testing.T) {
 	t.Setenv("TMPDIR", shortTemp(t))
 	ctx, cancel := context.WithCancel(context.Background())
 	screen := &stopAt{word: "CUT OFF", stop: cancel}
-	if _, err := Run(ctx, Options{Bin: programs(t), Screen: &Screen{Out: screen}}); err == nil {
+	if _, err := Run(ctx, Options{Bin: programs, Screen: &Screen{Out: screen}}); err == nil {
 		t.Error("a demo that was ended called itself good")
 	}
 	cancel()
