@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -131,7 +132,10 @@ func Read(ctx context.Context, address string) (map[uint64]bool, error) {
 		}
 		kept[n] = true
 	}
-	return nil, fmt.Errorf("the store's answer broke off: %v", lines.Err())
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("the store's answer broke off: %w", err)
+	}
+	return nil, errors.New("the store's answer broke off")
 }
 
 // Missing lists the acknowledged numbers that a store does not keep.
