@@ -52,8 +52,8 @@ func (x *stepper) facts(g int) Facts {
 	return f
 }
 
-// split: by fresh reads some of the group's units are this server's, and some are not. While it gives its part back, what was known
-// before counts on.
+// split: by fresh reads some of the group's units are this server's, and some are not. While it gives its part back,
+// what was known before counts on.
 func (x *stepper) split(g int) bool {
 	ours, others := false, false
 	gr := &x.s.Groups[g]

@@ -261,7 +261,8 @@ func (x *stepper) unitRead(e Event) {
 			h.Held = e.Key.N
 		}
 	} else {
-		u.ReKey = false // what was held is forgotten when the group is cleared: a loss is acted on even without a disk to record it
+		// what was held is forgotten when the group is cleared: a loss is acted on even without a disk to record it
+		u.ReKey = false
 	}
 	if changed && e.Unit > 0 && x.s.Partner.Lost {
 		x.s.Units[0].NextRead = x.s.Now // decide again, from a fresh first unit

@@ -81,7 +81,8 @@ type JudgeFacts struct {
 	Network    Answer // network check
 }
 
-// Judge is the verdict's truth table (docs/failover/verdict.md is generated from it). The sentence is what an operator reads.
+// Judge is the verdict's truth table (docs/failover/verdict.md is generated from it). The sentence is what an
+// operator reads.
 func Judge(f JudgeFacts) (Verdict, string) {
 	switch {
 	case f.Left:
