@@ -75,7 +75,7 @@ var few = []struct {
 		"the decision has no clock, no chance and no I/O",
 	},
 	{
-		"core/interconnect/internal/cobs",
+		"internal/cobs",
 		[]string{"bytes", "errors", "fmt"},
 		"framing is a function of bytes",
 	},
