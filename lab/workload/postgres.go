@@ -18,7 +18,7 @@ const (
 	dialTimeout    = 20 * time.Millisecond // of a TCP connection: we repeat a lost packet, not the kernel after a second
 	loginTimeout   = 2 * time.Second
 	commitTimeout  = 400 * time.Millisecond
-	requestTimeout = 400 * time.Millisecond
+	requestTimeout = time.Second
 )
 
 // Postgres is a database client that commits numbered rows for as long as it runs.
