@@ -8,8 +8,8 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// FuzzStep feeds one server any events whatever: Step never panics, never changes the state that it was given, answers the same twice,
-// keeps its numbers from running backwards, and asks for nothing without a deadline.
+// FuzzStep feeds one server any events whatever: Step never panics, never changes the state that it was given,
+// answers the same twice, keeps its numbers from running backwards, and asks for nothing without a deadline.
 func FuzzStep(f *testing.F) {
 	for seed := range uint64(8) {
 		f.Add(seed, []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
@@ -71,17 +71,20 @@ func checkStep(t *testing.T, p *failover.Params, s, next *failover.State, action
 	}
 }
 
-// anyEvent is a random event that more often than not fits the state: answers carry the operations that are waited for.
+// anyEvent is a random event that more often than not fits the state: answers carry the operations that are waited
+// for.
 func anyEvent(r *rand.Rand, p *failover.Params, s *failover.State, b byte) failover.Event {
 	unit := r.IntN(len(p.Units))
 	g := r.IntN(len(p.Groups))
 	e := failover.Event{
-		Kind: failover.EventKind(int(b) % int(failover.ReadyNo+1)), At: s.Now + failover.Tick(r.IntN(3)*r.IntN(3_000)) - 5, Group: g, Unit: unit,
+		Kind: failover.EventKind(int(b) % int(failover.ReadyNo+1)), Group: g, Unit: unit,
+		At:   s.Now + failover.Tick(r.IntN(3)*r.IntN(3_000)) - 5,
 		Move: uint64(r.IntN(3)), Word: failover.Word(r.IntN(8)), Text: "x",
 		Key: failover.Key{Owner: failover.Server(r.IntN(3)), N: s.Units[unit].Key.N + uint32(r.IntN(3)),
 			Tag: s.Units[unit].Key.Tag + uint32(r.IntN(8)/7), By: failover.Server(r.IntN(3))},
-		Beat: failover.Beat{HearsUs: r.IntN(4) > 0, Leaving: r.IntN(40) == 0, Restarting: failover.Tick(r.IntN(20)/19) * 5_000,
-			Losses: uint8(r.IntN(10) / 9), Promised: s.Hard.Promised + uint32(r.IntN(10)/9), Common: s.Hard.Promised,
+		Beat: failover.Beat{HearsUs: r.IntN(4) > 0, Leaving: r.IntN(40) == 0,
+			Restarting: failover.Tick(r.IntN(20)/19) * 5_000,
+			Losses:     uint8(r.IntN(10) / 9), Promised: s.Hard.Promised + uint32(r.IntN(10)/9), Common: s.Hard.Promised,
 			HeldUnit: r.IntN(5) - 1, Held: uint32(r.IntN(4))},
 	}
 	if int(b) >= 2*int(failover.ReadyNo) { // most often what keeps things going

@@ -26,6 +26,7 @@ func golden(t *testing.T, path, text string) {
 		t.Fatalf("%v; write it with go test ./core/failover -update", err)
 	}
 	if string(want) != text {
-		t.Errorf("%s is not what the decision says now; see what changed with go test ./core/failover -update and git diff", path)
+		t.Errorf("%s is not what the decision says now; go test ./core/failover -update and git diff show the change",
+			path)
 	}
 }

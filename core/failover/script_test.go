@@ -12,10 +12,11 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// A script tells one story to one server: a command a line, and below it, indented, what the server does. -update writes the answers
-// anew. While time passes the driver answers reads from the switch, lands swaps, and lets the partner's beats come, unless told not to.
+// A script tells one story to one server: a command a line, and below it, indented, what the server does. -update
+// writes the answers anew. While time passes the driver answers reads from the switch, lands swaps, and lets the
+// partner's beats come, unless told not to.
 //
-//	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (first line; again: a restarted one)
+//	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (again: restarted)
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
 //	hold swaps | land swaps             keep swaps on their way | let them reach the switch now
@@ -96,6 +97,10 @@ func (x *script) play(text string) string {
 	return b.String()
 }
 
+var answers = map[string]failover.Answer{
+	"bad": failover.No, "good": failover.Yes, "down": failover.No, "up": failover.Yes,
+}
+
 func (x *script) command(w []string) {
 	num := func(i int) int {
 		n, err := strconv.Atoi(w[i])
@@ -131,31 +136,26 @@ func (x *script) command(w []string) {
 		x.last = [2]failover.Tick{-failover.Never, -failover.Never}
 		x.step(failover.Event{Kind: failover.WasLate, Text: "it did not run for a while"})
 	case "network":
-		x.net = map[string]failover.Answer{"bad": failover.No, "good": failover.Yes}[w[1]]
+		x.net = answers[w[1]]
 		x.seen()
 	case "lines":
-		x.lines = map[string]failover.Answer{"down": failover.No, "up": failover.Yes}[w[1]]
+		x.lines = answers[w[1]]
 		x.seen()
 	case "answer":
 		x.answer(num(1), kind(x.t, w[2]), rest(3))
 	case "stale":
 		x.step(failover.Event{Kind: kind(x.t, w[2]), Group: num(1), Op: x.group[num(1)].Op - 1})
 	case "disk":
-		k := failover.DiskSilent
-		if w[2] == "answers" {
-			k = failover.DiskAnswered
-		}
+		k := map[string]failover.EventKind{"answers": failover.DiskAnswered, "silent": failover.DiskSilent}[w[2]]
 		x.step(failover.Event{Kind: k, Group: num(1), Op: x.disk[num(1)]})
 	case "move":
 		x.step(failover.Event{Kind: failover.OpMove, Group: num(1), Move: uint64(num(2))})
 	case "ready":
-		k := failover.ReadyNo
-		if w[2] == "yes" {
-			k = failover.ReadyYes
-		}
+		k := map[string]failover.EventKind{"yes": failover.ReadyYes, "no": failover.ReadyNo}[w[2]]
 		x.step(failover.Event{Kind: k, Group: num(1), Op: x.s.Groups[num(1)].Move.Op, Text: rest(3)})
 	case "said":
-		x.step(failover.Event{Kind: failover.PeerSaid, Group: num(1), Move: uint64(num(2)), Word: word(x.t, w[3]), Text: rest(4)})
+		x.step(failover.Event{Kind: failover.PeerSaid, Group: num(1), Move: uint64(num(2)), Word: word(x.t, w[3]),
+			Text: rest(4)})
 	case "fail":
 		x.step(failover.Event{Kind: failover.AppsFailed, Group: num(1), Text: "it failed its checks"})
 	case "clear":
@@ -254,8 +254,8 @@ func (x *script) partner(w []string) {
 	_, leaving := o["leaving"]
 	_, x.follow = o["follows"]
 	_, x.one = o["onelink"]
-	b := failover.Beat{HearsUs: hears, Leaving: leaving, Restarting: failover.Tick(o.n("restarting")), Losses: uint8(o.n("losses")),
-		Promised: uint32(o.n("p")), Common: uint32(o.n("c"))}
+	b := failover.Beat{HearsUs: hears, Leaving: leaving, Restarting: failover.Tick(o.n("restarting")),
+		Losses: uint8(o.n("losses")), Promised: uint32(o.n("p")), Common: uint32(o.n("c"))}
 	if u, n, ok := strings.Cut(o["held"], ":"); ok {
 		b.HeldUnit, _ = strconv.Atoi(u)
 		held, _ := strconv.Atoi(n)

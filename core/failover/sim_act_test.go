@@ -73,8 +73,8 @@ func (s *server) connected(g int) bool {
 	return true
 }
 
-// exchange is one command to a unit's switch. It may be lost, land late, or lose its answer; the agent hears of it exactly once, at
-// the latest at the deadline.
+// exchange is one command to a unit's switch. It may be lost, land late, or lose its answer; the agent hears of it
+// exactly once, at the latest at the deadline.
 func (s *server) exchange(unit int, deadline tick, land func(), answer func(known bool)) {
 	w, gen, told := s.w, s.gen, false
 	tell := func(known bool) {

@@ -4,8 +4,8 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// fenceBound is how long applications may run on a server that does not own the storage any more while its agent works and its
-// switch answers: a quiet read's interval, an answer lost, and the kill.
+// fenceBound is how long applications may run on a server that does not own the storage any more while its agent
+// works and its switch answers: a quiet read's interval, an answer lost, and the kill.
 const fenceBound tick = 4_000
 
 // watch looks at the whole world again and again.
@@ -47,8 +47,8 @@ func (w *world) checkFence(s *server, g int) {
 	}
 }
 
-// checkStart is S2: an application starts only where the switch connects the storage, or did a moment ago. The moments after a pause do not
-// count: nobody can have told the start that it is too late.
+// checkStart is S2: an application starts only where the switch connects the storage, or did a moment ago. The
+// moments after a pause do not count: nobody can have told the start that it is too late.
 func (w *world) checkStart(s *server, g int) {
 	if w.now < s.resumed+1_000 {
 		return

@@ -4,8 +4,9 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// server is one server of the simulated pair: its hardware, its agent's loop around Step, and what runs on it. The loop follows
-// core/node: hard state is on disk before any action or beat, evidence before the beat, a pause is told before what came in it.
+// server is one server of the simulated pair: its hardware, its agent's loop around Step, and what runs on it. The
+// loop follows core/node: hard state is on disk before any action or beat, evidence before the beat, a pause is
+// told before what came in it.
 type server struct {
 	w  *world
 	id failover.Server
@@ -279,7 +280,8 @@ func (s *server) publish() {
 	unit := s.heldTurn % len(st.Hard.Units)
 	s.beat = failover.Beat{
 		HearsUs: st.Partner.Evidence.Beats() != failover.BeatsNone && !st.Partner.Lost, Leaving: st.Leaving,
-		Losses: st.Partner.Losses, Promised: st.Hard.Promised, Common: st.Hard.Common, HeldUnit: unit, Held: st.Hard.Units[unit].Held,
+		Losses: st.Partner.Losses, Promised: st.Hard.Promised, Common: st.Hard.Common,
+		HeldUnit: unit, Held: st.Hard.Units[unit].Held,
 		Restarting: max(0, s.restartsUntil-s.w.now),
 	}
 }

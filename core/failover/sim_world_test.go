@@ -8,8 +8,9 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// The world of the pair simulation: one clock in milliseconds, two servers, one switch a unit, links that lose, delay, double and
-// cut beats by direction. Everything that happens is in one queue, so a seed gives the same run each time.
+// The world of the pair simulation: one clock in milliseconds, two servers, one switch a unit, links that lose,
+// delay, double and cut beats by direction. Everything that happens is in one queue, so a seed gives the same run
+// each time.
 
 const (
 	nLinks   = 2
@@ -267,11 +268,13 @@ func (w *world) allOn(s failover.Server) bool {
 func (w *world) String() string {
 	out := ""
 	for _, s := range w.s {
-		out += fmt.Sprintf("\n  %v on=%v core=%v paused=%v verdict=%v up=%v lost=%v P=%d C=%d agreed=%v", s.id, s.on, s.core, s.paused,
+		out += fmt.Sprintf("\n  %v on=%v core=%v paused=%v verdict=%v up=%v lost=%v P=%d C=%d agreed=%v",
+			s.id, s.on, s.core, s.paused,
 			s.st.Partner.Verdict, s.st.Partner.Up, s.st.Partner.Lost, s.st.Hard.Promised, s.st.Hard.Common, s.st.Agreed())
 		for g := range w.groups {
 			gr := &s.st.Groups[g]
-			out += fmt.Sprintf(" g%d=%v(mounted %v apps %v role %d blocked %v fails %d)", g, gr.Phase, s.mounted[g], s.apps[g], gr.Move.Role,
+			out += fmt.Sprintf(" g%d=%v(mounted %v apps %v role %d blocked %v fails %d)",
+				g, gr.Phase, s.mounted[g], s.apps[g], gr.Move.Role,
 				s.st.Now < gr.BlockedUntil, gr.Fails)
 		}
 	}

@@ -87,7 +87,7 @@ var Table = []Row{
 		To: Releasing, Do: []ActionKind{Release},
 		Why: "The group could not be brought up here lately: its storage is given back."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerPeer}, If: Guard{Need: Agreed | Split, Not: Leaving}, To: Releasing,
-		Do: []ActionKind{Release}, Code: "ORS-1018",
+		Do:  []ActionKind{Release},
 		Why: "Each server has a part of the group, so neither can run it: this server's part is given back."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerNone},
 		If: Guard{Need: Agreed | Split | IsBlocked, Not: MayClaim | Leaving}, To: Releasing, Do: []ActionKind{Release},

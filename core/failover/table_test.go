@@ -16,8 +16,8 @@ const (
 	allFacts       = failover.Split<<1 - 1
 )
 
-// TestTableIsDisjoint takes every phase, event and set of facts: at most one row matches, Match finds it, and every row matches
-// something.
+// TestTableIsDisjoint takes every phase, event and set of facts: at most one row matches, Match finds it, and
+// every row matches something.
 func TestTableIsDisjoint(t *testing.T) {
 	taken := make([]int, len(failover.Table))
 	seen := 0
@@ -66,11 +66,11 @@ func matching(ph failover.Phase, e failover.EventKind, f failover.Facts) []int {
 	return rows
 }
 
-// TestTableIsComplete: every phase that waits for an action ends by its deadline, every row tells the operator why, and a row that
-// claims, kills or faults without having been asked to names a page.
+// TestTableIsComplete: every phase that waits for an action ends by its deadline, every row tells the operator
+// why, and a row that claims, kills or faults without having been asked to names a page.
 func TestTableIsComplete(t *testing.T) {
-	waits := []failover.Phase{failover.Unknown, failover.Claiming, failover.Attaching, failover.Starting, failover.Stopping,
-		failover.Detaching, failover.Releasing, failover.Fenced}
+	waits := []failover.Phase{failover.Unknown, failover.Claiming, failover.Attaching, failover.Starting,
+		failover.Stopping, failover.Detaching, failover.Releasing, failover.Fenced}
 	for _, ph := range waits {
 		for f := failover.Facts(0); f <= allFacts; f++ {
 			if failover.Match(ph, failover.Timeout, f) < 0 {
@@ -96,8 +96,9 @@ func TestTableGolden(t *testing.T) {
 func tablePage() string {
 	var b strings.Builder
 	b.WriteString("# The decision for one group on one server\n\n" +
-		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The rows are disjoint: a test takes every\n" +
-		"phase, event and set of facts, and finds at most one row. `Why` is what the operator reads in the journal.\n\n" +
+		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The rows are disjoint: a test\n" +
+		"takes every phase, event and set of facts, and finds at most one row. `Why` is what the operator\n" +
+		"reads in the journal.\n\n" +
 		"## State diagram\n\n```mermaid\n" + failover.Diagram() + "```\n\n## Table\n\n" +
 		"| # | From | On | If | To | Do | Code | Why |\n|---|---|---|---|---|---|---|---|\n")
 	for i, r := range failover.Table {

@@ -69,7 +69,8 @@ func TestVerdict(t *testing.T) {
 		rule("beats on some links: cable fault", f.Beats != failover.BeatsSome || f.Left || got == failover.VerdictCableFault)
 		rule("no loss before an announced absence is over", !f.Restarting || got != failover.VerdictLost)
 		rule("no loss while this server was late", !f.Late || got != failover.VerdictLost && got != failover.VerdictIsolated)
-		rule("who was never heard is waited for", f.Ever || f.StartupEnd || got != failover.VerdictLost && got != failover.VerdictIsolated)
+		absent := got == failover.VerdictLost || got == failover.VerdictIsolated
+		rule("who was never heard is waited for", f.Ever || f.StartupEnd || !absent)
 		rule("who is cut off itself takes nothing over", f.Network != failover.No || got != failover.VerdictLost)
 		excused := f.Left || f.Restarting || f.Late || f.Network == failover.No || !f.Ever && !f.StartupEnd
 		rule("silence without an excuse is a loss", !silent || excused || got == failover.VerdictLost)
@@ -95,8 +96,8 @@ type cube struct {
 func verdictPage() string {
 	var b strings.Builder
 	b.WriteString("# The verdict on the partner\n\n" +
-		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The 288 combinations of the facts are\n" +
-		"joined where a fact makes no difference (·); each combination is in exactly one line.\n\n|")
+		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The 288 combinations of the\n" +
+		"facts are joined where a fact makes no difference (·); each combination is in exactly one line.\n\n|")
 	for _, f := range judged {
 		b.WriteString(" " + f.name + " |")
 	}
