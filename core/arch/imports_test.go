@@ -76,8 +76,8 @@ var few = []struct {
 	},
 	{
 		"internal/cobs",
-		[]string{"bytes", "errors", "fmt"},
-		"framing is a function of bytes",
+		[]string{"bufio", "errors", "io"},
+		"framing is a function of a stream of bytes",
 	},
 	{
 		"plugins/sdk/handshake",

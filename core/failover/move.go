@@ -83,6 +83,8 @@ func (x *stepper) takerHears(e Event) {
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: g.LastMove.Word, Text: g.LastMove.Text})
 	case e.Word == WordGiven:
 		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
+	case (g.Phase == Unknown || g.Phase == Fenced) && !x.s.Leaving:
+		// on its way to Standby: the giver asks again, until its own deadline
 	case g.Phase != Standby || x.s.Leaving:
 		text := "the group is " + g.Phase.String() + " on the partner"
 		if x.s.Leaving {

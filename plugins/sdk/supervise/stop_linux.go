@@ -103,6 +103,13 @@ func (r *Run) Status() Status {
 		st.State = Running
 	}
 	r.refresh() // an exit may have come on record since
+	for range 20 {
+		if !supervised || r.Main.PID == 0 || r.Exit != nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond) // its supervisor is about to write down how it ended
+		r.refresh()
+	}
 	st.Detail = r.detail(st, supervised)
 	return st
 }
