@@ -149,7 +149,7 @@ do.`,
 	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
 		a.eventsCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(),
-		explainCommand(), versionCommand(), completionCommand())
+		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }
