@@ -71,6 +71,7 @@ func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 	}
 	w.n.live.clearAlarm("ORS-1017", w.cfg.Name)
 	w.mounted = nil
+	w.forgetProblems()
 	w.n.live.drives(w.index, nil)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/storage"
+	"github.com/orscore/ors/core/store"
 )
 
 // groupWorker carries out what is decided for one group, one action at a time. A newer action cancels the one under
@@ -25,8 +26,9 @@ type groupWorker struct {
 	cancel context.CancelFunc // of the action under way
 
 	// owned by the worker's goroutine
-	mounted []drive.Mounted
-	apps    []*app
+	mounted  []drive.Mounted
+	problems []string // codes of the alarms that its drives have raised
+	apps     []*app
 }
 
 func newGroupWorker(n *Node, index int) *groupWorker {
@@ -151,12 +153,14 @@ func (w *groupWorker) eachDrive(f func(s *config.StorageUnit, d *config.Drive) e
 func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 	from := time.Now()
 	w.mounted = nil
+	w.forgetProblems()
 	err := w.eachDrive(func(s *config.StorageUnit, d *config.Drive) error {
 		m, err := w.n.o.Drives.Mount(ctx, w.spec(s, d))
 		if err != nil {
 			return fmt.Errorf("drive %s of %s: %w", d.Letter, s.Name, err)
 		}
 		w.mounted = append(w.mounted, m)
+		w.drivesProblems(m)
 		return nil
 	})
 	w.n.live.drives(w.index, w.mounted)
@@ -168,6 +172,25 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 	}
 	w.n.stepRecord(w.index, "attached", a.Op, w.lettersText(), took(from))
 	return nil
+}
+
+// drivesProblems tells what is wrong with a drive that is mounted all the same: a map file that cannot be written, a letter that
+// was taken. The alarm holds until the group is attached anew.
+func (w *groupWorker) drivesProblems(m drive.Mounted) {
+	for _, p := range m.Problems {
+		text := fmt.Sprintf("Drive %s: %v", m.Letter, p.Text)
+		w.n.live.setAlarm(p.Code, w.cfg.Name, text, p.Next)
+		w.problems = append(w.problems, p.Code)
+		w.n.record(store.Record{Kind: "drive", Group: w.cfg.Name, Code: p.Code, Text: p.Error()})
+	}
+}
+
+// forgetProblems ends the alarms of the drives as they were mounted before.
+func (w *groupWorker) forgetProblems() {
+	for _, code := range w.problems {
+		w.n.live.clearAlarm(code, w.cfg.Name)
+	}
+	w.problems = nil
 }
 
 func (w *groupWorker) lettersText() string {
@@ -211,6 +234,7 @@ func (w *groupWorker) detach(ctx context.Context, a failover.Action) error {
 		}
 		w.mounted = w.mounted[:last]
 	}
+	w.forgetProblems()
 	w.n.live.drives(w.index, nil)
 	w.n.stepRecord(w.index, "detached", a.Op, "All drives are unmounted.", took(from))
 	return nil

@@ -563,3 +563,59 @@ func TestPluginMissing(t *testing.T) {
 		return running == 2
 	})
 }
+
+// Two servers with different keys do not hear each other, claim nothing, and say why.
+func TestDifferentKeysAreSaid(t *testing.T) {
+	p := newPair(t)
+	p.start("rocky")
+	key := filepath.Join(p.dir, "key")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := config.KeyGenerate(key); err != nil {
+		t.Fatal(err)
+	}
+	p.start("apollo")
+	for _, server := range []string{"rocky", "apollo"} {
+		p.wait(server+" says that the keys differ", func() bool {
+			for _, a := range p.sides[server].node.Status(context.Background()).Alarms {
+				if a.Code == "ORS-3001" {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	if len(p.world.starts) > 0 {
+		t.Fatalf("started: %v", p.world.starts)
+	}
+}
+
+// A map file that cannot be written is said, and the drive works all the same.
+func TestUnwritableMapFileIsSaid(t *testing.T) {
+	p := newPair(t)
+	// The unit's first use makes its folder; a folder in the map file's place cannot be replaced by a file.
+	p.up()
+	p.powerOff("rocky")
+	p.waitPhase("apollo", "one", "Active")
+	inTheWay := filepath.Join(p.dir, "units", "u1", "port3", drive.MapFileName)
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(inTheWay, "something"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Standby")
+	if m := last(t, p.move("apollo", control.MoveRequest{Groups: []string{"one"}, Failback: true})); !m.Moved {
+		t.Fatalf("failback: %+v", m)
+	}
+	p.wait("rocky says that the map file cannot be written", func() bool {
+		for _, a := range p.sides["rocky"].node.Status(context.Background()).Alarms {
+			if a.Group == "one" && strings.HasPrefix(a.Code, "ORS-41") {
+				return true
+			}
+		}
+		return false
+	})
+}
