@@ -174,8 +174,8 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 	return nil
 }
 
-// drivesProblems tells what is wrong with a drive that is mounted all the same: a map file that cannot be written, a letter that
-// was taken. The alarm holds until the group is attached anew.
+// drivesProblems tells what is wrong with a drive that is mounted all the same: a map file that cannot be written, a
+// letter that was taken. The alarm holds until the group is attached anew.
 func (w *groupWorker) drivesProblems(m drive.Mounted) {
 	for _, p := range m.Problems {
 		text := fmt.Sprintf("Drive %s: %v", m.Letter, p.Text)

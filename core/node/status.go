@@ -281,8 +281,9 @@ func (n *Node) deriveAlarms(st *control.Status) {
 			continue
 		}
 		if l.RefusedTag > 0 && l.State == "silent" {
-			add("ORS-3001", "", fmt.Sprintf("Frames arrive on link %s and are refused (%d so far): they are signed with another key.",
-				l.Name, l.RefusedTag), "compare interconnect.key_file on both servers, and what the cable is plugged into")
+			text := fmt.Sprintf("Frames arrive on link %s and are refused (%d so far): they are signed with another key.",
+				l.Name, l.RefusedTag)
+			add("ORS-3001", "", text, "compare interconnect.key_file on both servers, and what the cable is plugged into")
 		}
 		text := strings.TrimSpace(l.Kind + " link " + l.Name + " is " + l.State + ". " + l.Reason)
 		if p.Verdict == failover.VerdictCableFault || p.Verdict == failover.VerdictAlive || l.State == "closed" {
