@@ -162,7 +162,6 @@ func (r *Report) switches(ctx context.Context, c *config.Config, o Options) {
 		}
 		sw, err := openSwitch(c, u, o.logger())
 		if err == nil {
-			var cancel context.CancelFunc
 			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 			_, err = sw.Inspect(ctx)
 			cancel()

@@ -82,7 +82,6 @@ type Options struct {
 	BootID      string // of this run of the operating system
 	Incarnation int    // of the agent
 	WorkDir     string // folders of applications are made below it
-	Params      *failover.Params
 }
 
 // Node is one server's agent at work.
@@ -142,9 +141,6 @@ func New(o Options) (*Node, error) {
 		done: make(chan struct{}),
 	}
 	n.params = ParamsFor(o.Config)
-	if o.Params != nil {
-		n.params = *o.Params
-	}
 	var hard failover.Hard
 	if _, err := o.Store.LoadHard(&hard); err != nil {
 		return nil, err
