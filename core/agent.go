@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
-	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/node"
 	"github.com/orscore/ors/core/pluginhost"
@@ -194,38 +192,3 @@ type backend struct {
 
 // Journal gives readers of events the journal.
 func (b *backend) Journal() control.Journal { return b.store }
-
-// networkCheck asks whether any target of the network check can be reached by TCP: an answer, also a refusal, shows
-// that it is there.
-func networkCheck(c *config.Config) func(context.Context) failover.Answer {
-	if len(c.NetworkCheck.Targets) == 0 {
-		return nil
-	}
-	return func(ctx context.Context) failover.Answer {
-		ctx, cancel := context.WithTimeout(ctx, c.NetworkCheck.Timeout)
-		defer cancel()
-		answers := make(chan bool, len(c.NetworkCheck.Targets))
-		for _, t := range c.NetworkCheck.Targets {
-			go func() { answers <- reachable(ctx, t) }()
-		}
-		for range c.NetworkCheck.Targets {
-			if <-answers {
-				return failover.Yes
-			}
-		}
-		return failover.No
-	}
-}
-
-func reachable(ctx context.Context, target string) bool {
-	if _, _, err := net.SplitHostPort(target); err != nil {
-		target = net.JoinHostPort(target, "7") // any port: a refusal is an answer
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", target)
-	if err == nil {
-		_ = conn.Close()
-		return true
-	}
-	return refused(err)
-}

@@ -26,17 +26,14 @@ func Decide(self Server, promised, common uint32, first Key) Bidding {
 	return HasLost
 }
 
-// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used.
-// Only then may anything be planned.
-func (x *stepper) agreed() bool {
-	pt, first := &x.s.Partner, &x.s.Units[0]
-	return pt.Up && first.Known && x.s.Hard.Common > first.Key.Tag && pt.Beat.Common > first.Key.Tag
-}
+// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used. Only
+// then may anything be planned. A first unit of which a swap is on its way shows nothing: it may be this server's own bid.
+func (x *stepper) agreed() bool { return x.s.Agreed() }
 
-// Agreed is what status shows of the same.
+// Agreed is the same for whoever shows or waits for it.
 func (s *State) Agreed() bool {
 	first := &s.Units[0]
-	return s.Partner.Up && first.Known && s.Hard.Common > first.Key.Tag && s.Partner.Beat.Common > first.Key.Tag
+	return s.Partner.Up && first.settled() && s.Hard.Common > first.Key.Tag && s.Partner.Beat.Common > first.Key.Tag
 }
 
 // reKeyAll asks for a change of every key that this server owns, so that each swap still on its way from before fails.
