@@ -15,8 +15,8 @@ import (
 	"github.com/orscore/ors/core/failover"
 )
 
-// networkCheck asks all targets of the network check at once whether any of them answers: an address by ICMP echo, a host:port by
-// a TCP connection, of which a refusal is an answer, too.
+// networkCheck asks all targets of the network check at once whether any of them answers: an address by ICMP echo, a
+// host:port by a TCP connection, of which a refusal is an answer, too.
 func networkCheck(c *config.Config) func(context.Context) failover.Answer {
 	if len(c.NetworkCheck.Targets) == 0 {
 		return nil
@@ -73,7 +73,8 @@ func echoes(ctx context.Context, ip netip.Addr) bool {
 	return false
 }
 
-func pinged(ctx context.Context, conn *icmp.PacketConn, to net.Addr, ip netip.Addr, proto int, request, reply icmp.Type) bool {
+func pinged(ctx context.Context, conn *icmp.PacketConn, to net.Addr, ip netip.Addr, proto int,
+	request, reply icmp.Type) bool {
 	const every = 250 * time.Millisecond
 	buf := make([]byte, 1500)
 	for seq := 1; ctx.Err() == nil; seq++ {

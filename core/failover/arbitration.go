@@ -26,8 +26,9 @@ func Decide(self Server, promised, common uint32, first Key) Bidding {
 	return HasLost
 }
 
-// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used. Only
-// then may anything be planned. A first unit of which a swap is on its way shows nothing: it may be this server's own bid.
+// agreed: both servers hear each other, and have promised a round number that the first unit does not show as used.
+// Only then may anything be planned. A first unit of which a swap is on its way shows nothing: it may be this
+// server's own bid.
 func (x *stepper) agreed() bool { return x.s.Agreed() }
 
 // Agreed is the same for whoever shows or waits for it.
