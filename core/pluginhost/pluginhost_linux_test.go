@@ -280,7 +280,7 @@ func TestRefused(t *testing.T) {
 		{name: "crash", kind: "crash", state: StateBackoff, code: CodeStart, text: "no licence found"},
 		{name: "garbage", kind: "garbage", state: StateBackoff, code: CodeStart, text: "hello, this is no handshake"},
 		{name: "hang", kind: "hang", state: StateBackoff, code: CodeStart, text: "did not start"},
-		{name: "mute", kind: "mute", state: StateBackoff, code: CodeStart, text: "did not say what it is"},
+		{name: "mute", kind: "mute", state: StateBackoff, code: CodeStart, text: "did not say what"},
 		{name: "no program", kind: "good", state: StateBackoff, code: CodeStart, text: "exec format error",
 			prepare: func(t *testing.T, h *Host) {
 				if err := os.WriteFile(h.program("good"), []byte{1, 2, 3}, 0o755); err != nil {
