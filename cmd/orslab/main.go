@@ -54,6 +54,7 @@ func newRoot() *cobra.Command {
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(runCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(), execCommand(),
-		downCommand(), enclosureCommand(), cableCommand(), clientCommand(), demoCommand(), storeCommand())
+		downCommand(), enclosureCommand(), cableCommand(), clientCommand(), demoCommand(), storeCommand(),
+		storeClientCommand())
 	return root
 }

@@ -16,6 +16,8 @@ import (
 type Client struct {
 	Address string
 	Pace    time.Duration // between numbers
+	First   uint64        // 0: 1
+	OnAck   func(Ack)     // nil: none; it is called in Run's goroutine
 
 	mu    sync.Mutex
 	acked []Ack
@@ -32,9 +34,9 @@ const (
 	answerTimeout = time.Second
 )
 
-// Run sends 1, 2, 3, … until ctx ends. A number without an answer is sent again: keeping it twice changes nothing.
+// Run sends First and the numbers after it until ctx ends. A number without an answer is sent again: keeping it twice changes nothing.
 func (c *Client) Run(ctx context.Context) {
-	number := uint64(1)
+	number := max(1, c.First)
 	for ctx.Err() == nil {
 		conn, err := dial(ctx, c.Address)
 		if err != nil {
@@ -43,9 +45,13 @@ func (c *Client) Run(ctx context.Context) {
 		}
 		in := bufio.NewReader(conn)
 		for put(conn, in, number) {
+			ack := Ack{Number: number, At: time.Now()}
 			c.mu.Lock()
-			c.acked = append(c.acked, Ack{Number: number, At: time.Now()})
+			c.acked = append(c.acked, ack)
 			c.mu.Unlock()
+			if c.OnAck != nil {
+				c.OnAck(ack)
+			}
 			number++
 			if !pause(ctx, c.Pace) {
 				break
@@ -102,6 +108,23 @@ func Longest(acks []Ack, from, to time.Time) (last, first Ack) {
 		}
 	}
 	return last, first
+}
+
+// Outage is a time without an acknowledgement, from the last one before it to the first one after it.
+type Outage struct{ From, To Ack }
+
+// Length is how long it was.
+func (o Outage) Length() time.Duration { return o.To.At.Sub(o.From.At) }
+
+// Outages lists the times without an acknowledgement that were at least so long.
+func Outages(acks []Ack, least time.Duration) []Outage {
+	var all []Outage
+	for i := 1; i < len(acks); i++ {
+		if o := (Outage{acks[i-1], acks[i]}); o.Length() >= least {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // Read asks a store for all numbers that it keeps.

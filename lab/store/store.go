@@ -29,6 +29,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Store keeps numbers.
 type Store struct {
 	mu      sync.Mutex
+	broken  error // the log could not be written: what is at its end is not known, so nothing may be put behind it
 	log     *os.File
 	numbers []uint64
 	known   map[uint64]bool
@@ -45,10 +46,19 @@ func Open(dir string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{log: f, known: map[uint64]bool{}}
-	if err := s.recover(); err != nil {
+	if err := errors.Join(s.recover(), syncFolder(dir)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return s, nil
+}
+
+// syncFolder makes the log's name as durable as what is in it.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (s *Store) recover() error {
@@ -84,20 +94,32 @@ func (s *Store) add(n uint64) {
 func (s *Store) Put(n uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
 	if s.known[n] {
 		return nil
 	}
 	var e [entrySize]byte
 	binary.BigEndian.PutUint64(e[:], n)
 	binary.BigEndian.PutUint32(e[8:], crc32.Checksum(e[:8], castagnoli))
-	if _, err := s.log.Write(e[:]); err != nil {
-		return err
+	_, err := s.log.Write(e[:])
+	if err == nil {
+		err = s.log.Sync()
 	}
-	if err := s.log.Sync(); err != nil {
+	if err != nil {
+		s.broken = err
 		return err
 	}
 	s.add(n)
 	return nil
+}
+
+// Has reports whether a number is kept.
+func (s *Store) Has(n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[n]
 }
 
 // All returns the numbers in the order in which they were kept.
@@ -110,7 +132,7 @@ func (s *Store) All() []uint64 {
 // Close closes the log.
 func (s *Store) Close() error { return s.log.Close() }
 
-// Serve answers clients until ctx ends: "PUT n" with "OK", "ALL" with a line a number and "END". A log that cannot be
+// Serve answers clients until ctx ends: "PUT n" with "OK", "GET n" with "KEPT" or "NONE", "ALL" with a line a number and "END". A log that cannot be
 // written ends it: a server that goes on would promise what it cannot keep.
 func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -147,27 +169,37 @@ func (s *Store) converse(conn net.Conn) error {
 	for lines.Scan() {
 		verb, arg, _ := strings.Cut(lines.Text(), " ")
 		switch verb {
-		case "PUT":
-			n, err := strconv.ParseUint(arg, 10, 64)
+		case "PUT", "GET":
+			answer, err := s.one(verb, arg)
 			if err != nil {
-				fmt.Fprintf(out, "ERROR %q is no number\n", arg)
-				break
-			}
-			if err := s.Put(n); err != nil {
 				return err
 			}
-			fmt.Fprintln(out, "OK")
+			fmt.Fprintln(out, answer)
 		case "ALL":
 			for _, n := range s.All() {
 				fmt.Fprintln(out, n)
 			}
 			fmt.Fprintln(out, "END")
 		default:
-			fmt.Fprintf(out, "ERROR %q is not known; known are PUT n and ALL\n", verb)
+			fmt.Fprintf(out, "ERROR %q is not known; known are PUT n, GET n and ALL\n", verb)
 		}
 		if out.Flush() != nil {
 			return nil
 		}
 	}
 	return nil
+}
+
+// one answers a command about one number. An error is the log's.
+func (s *Store) one(verb, arg string) (string, error) {
+	n, err := strconv.ParseUint(arg, 10, 64)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("ERROR %q is no number", arg), nil
+	case verb == "PUT":
+		return "OK", s.Put(n)
+	case s.Has(n):
+		return "KEPT", nil
+	}
+	return "NONE", nil
 }

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -64,6 +66,70 @@ func TestTornEnd(t *testing.T) {
 		if got := open(t, dir).All(); len(got) != 3 {
 			t.Fatalf("cut by %d, then written: kept %v", cut, got)
 		}
+	}
+}
+
+// After a write that failed nothing more is promised: an entry behind a torn one would be lost with it.
+func TestBrokenLogPromisesNothingMore(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.Put(1); err != nil {
+		t.Fatal(err)
+	}
+	good := s.log
+	closed, err := os.Open(filepath.Join(dir, LogName)) // read-only: writing fails
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closed.Close() }()
+	s.log = closed
+	if s.Put(2) == nil {
+		t.Fatal("a number was kept without a log")
+	}
+	s.log = good
+	if s.Put(3) == nil || s.Put(1) == nil {
+		t.Error("it promised something after its log had failed")
+	}
+	if !s.Has(1) || s.Has(2) || s.Has(3) {
+		t.Error("it does not know what it keeps:", s.All())
+	}
+}
+
+func TestProtocol(t *testing.T) {
+	s := open(t, t.TempDir())
+	ours, theirs := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- s.converse(theirs) }()
+	in := bufio.NewReader(ours)
+	for _, c := range []struct{ say, want string }{
+		{"GET 7", "NONE"}, {"PUT 7", "OK"}, {"PUT 7", "OK"}, {"GET 7", "KEPT"}, {"PUT x", `ERROR "x" is no number`},
+		{"GET", `ERROR "" is no number`}, {"SUM", `ERROR "SUM" is not known; known are PUT n, GET n and ALL`}, {"ALL", "7"},
+	} {
+		if _, err := fmt.Fprintln(ours, c.say); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := in.ReadString('\n'); err != nil || got != c.want+"\n" {
+			t.Errorf("%s: %q, %v; want %q", c.say, got, err, c.want)
+		}
+	}
+	if got, err := in.ReadString('\n'); err != nil || got != "END\n" {
+		t.Errorf("after ALL: %q, %v", got, err)
+	}
+	_ = ours.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOutages(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	acks := []Ack{{1, at(0)}, {2, at(1)}, {3, at(901)}, {4, at(902)}, {5, at(1002)}, {6, at(1003)}}
+	got := Outages(acks, 100*time.Millisecond)
+	if len(got) != 2 || got[0].Length() != 900*time.Millisecond || got[1].From.Number != 4 {
+		t.Errorf("%v", got)
+	}
+	if last, first := Longest(acks, at(902), at(2000)); last.Number != 4 || first.Number != 5 {
+		t.Errorf("longest after the first outage: %v to %v", last, first)
 	}
 }
 
