@@ -289,6 +289,9 @@ func (c *Cable) Do(line string) (string, error) {
 	if len(words) == 0 || len(words) > 2 {
 		return "", wrong
 	}
+	if alone := map[string]bool{"cut": true, "mend": true, "loopback": true, "status": true}; alone[words[0]] && arg != "" {
+		return "", wrong
+	}
 	switch words[0] {
 	case "cut":
 		c.Set(func(f *Faults) { f.Cut = [2]bool{true, true} })

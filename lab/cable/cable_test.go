@@ -143,6 +143,40 @@ func TestGarble(t *testing.T) {
 	}
 }
 
+// Delayed bytes come in their order, and not before their time.
+func TestDelay(t *testing.T) {
+	c, ports := run(t, 115200)
+	if _, err := c.Do("delay 100ms"); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Now()
+	send(t, ports[A], allBytes())
+	if got := read(t, ports[B], 256, 5*time.Second); !bytes.Equal(got, allBytes()) {
+		t.Fatalf("%x", got)
+	}
+	if d := time.Since(from); d < 100*time.Millisecond {
+		t.Fatalf("they came after %v", d)
+	}
+}
+
+// Some of the bytes are lost, and the others come as they were, in their order.
+func TestDropSome(t *testing.T) {
+	c, ports := run(t, 115200)
+	if _, err := c.Do("drop 0.5"); err != nil {
+		t.Fatal(err)
+	}
+	send(t, ports[A], allBytes())
+	got := read(t, ports[B], 256, 300*time.Millisecond)
+	if len(got) == 0 || len(got) == 256 { // by chance once in 10^77
+		t.Fatalf("%d of 256 bytes arrived", len(got))
+	}
+	for i := 1; i < len(got); i++ {
+		if got[i] <= got[i-1] {
+			t.Fatalf("out of order: %x", got)
+		}
+	}
+}
+
 func TestReopenedPortIsFlushed(t *testing.T) {
 	c, ports := run(t, 115200)
 	send(t, ports[A], []byte("stale"))
@@ -172,7 +206,7 @@ func TestReopenedPortIsFlushed(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	c, _ := run(t, 115200)
-	for _, bad := range []string{"", "cutt", "drop", "drop 2", "garble x", "delay 3", "oneway", "flush c", "cut a b"} {
+	for _, bad := range []string{"", "cutt", "drop", "drop 2", "garble x", "delay 3", "oneway", "flush c", "cut a", "cut a b", "status x"} {
 		if _, err := c.Do(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
