@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -29,12 +32,16 @@ func demoCommand() *cobra.Command {
 				}
 				o.Bin = filepath.Dir(self)
 			}
+			tty := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb"
 			o.Screen = &demo.Screen{
-				Out:    c.OutOrStdout(),
-				Colour: term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == "",
+				Out: c.OutOrStdout(), Colour: tty && os.Getenv("NO_COLOR") == "", Unicode: utf8Locale(),
 			}
-			_, err := demo.Run(c.Context(), o)
-			if errors.Is(err, context.Canceled) {
+			// A reader that goes away (`orslab demo | head`) must end the demo, not just this process: writing fails then.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGQUIT)
+			defer stop()
+			_, err := demo.Run(ctx, o)
+			if err == context.Canceled { //nolint:errorlint // joined with another error it is not cleaned up
 				return errors.New("ended; everything is cleaned up")
 			}
 			return err
@@ -43,4 +50,15 @@ func demoCommand() *cobra.Command {
 	c.Flags().StringVar(&o.JSON, "json", "", "`file` for the outcome")
 	c.Flags().StringVar(&o.Bin, "bin", "", "`folder` of the programs (default: this program's)")
 	return c
+}
+
+// utf8Locale reports whether the locale's characters are UTF-8; the first of the three variables that is set decides.
+func utf8Locale() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := os.Getenv(name); v != "" {
+			v = strings.ToLower(v)
+			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
+		}
+	}
+	return false
 }

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,11 +39,11 @@ type Step struct {
 
 // Outcome is what a run measured. Times are in milliseconds.
 type Outcome struct {
-	OutageMS      float64 `json:"outage_ms"`          // seen by the client: last write before the cut to first one after
-	DetectionMS   float64 `json:"detection_ms"`       // cut to verdict
-	OverheadMS    float64 `json:"overhead_ms"`        // end of the time-out to first write, less the application's start
-	ApplicationMS float64 `json:"application_ms"`     // the application's own start
-	MoveOutageMS  float64 `json:"failback_outage_ms"` // what the client saw of the planned move home
+	OutageMS      float64 `json:"outage_ms"`            // seen by the client: last write before the cut to first one after
+	DetectionMS   float64 `json:"detection_ms"`         // cut to verdict
+	OverheadMS    float64 `json:"overhead_ms"`          // end of the time-out to first write, less the application's start
+	ApplicationMS float64 `json:"application_ms"`       // the application's own start
+	MoveOutageMS  float64 `json:"switchover_outage_ms"` // seen by the client: the planned move home
 	Acknowledged  int     `json:"acknowledged"`
 	Lost          int     `json:"lost"`
 	FailedBack    bool    `json:"failed_back"`
@@ -60,43 +62,62 @@ type run struct {
 	mu      sync.Mutex
 	records []store.Record // of Apollo, since the cut
 	cut     time.Time
+	quiet   bool // records are not shown any more
 }
 
-// Run shows the demo. Its error says what was not as it should be.
-func Run(ctx context.Context, o Options) (out *Outcome, err error) {
+// Run shows the demo. Its error says what was not as it should be; it is context.Canceled when ctx was ended and
+// everything is cleaned up.
+func Run(ctx context.Context, o Options) (*Outcome, error) {
+	if o.JSON != "" { // that of an earlier run must not be taken for this one's
+		if err := os.Remove(o.JSON); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	o.Screen.gone = cancel
 	r := &run{o: o, s: o.Screen}
+	var err error
 	if r.pair, err = newPair(o.Bin); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.pair.close()) }()
+	out, err := r.play(ctx)
+	if ended := context.Cause(ctx); ended != nil {
+		err = ended
+	} else if err != nil {
+		err = r.withLogs(err)
+	}
+	if e := r.pair.close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("cleaning up %s: %w", r.pair.Dir, e))
+	}
+	return out, err
+}
+
+func (r *run) play(ctx context.Context) (*Outcome, error) {
 	if err := r.up(ctx); err != nil {
-		return nil, r.withLogs(err)
+		return nil, err
 	}
 	defer func() { _ = r.apollo.Close() }()
-
 	writing, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Add(2)
 	go func() { defer background.Done(); r.client.Run(writing) }()
 	go func() { defer background.Done(); r.follow(writing) }()
-	out, err = r.story(ctx)
+	out, err := r.story(ctx)
 	stop()
 	background.Wait()
 	if err != nil {
-		return out, r.withLogs(err)
+		return out, err
 	}
 	err = r.judge(ctx, out)
-	if o.JSON != "" {
-		err = errors.Join(err, writeJSON(o.JSON, out))
+	if r.o.JSON != "" {
+		err = errors.Join(err, writeJSON(r.o.JSON, out))
 	}
 	return out, err
 }
 
-// withLogs puts the end of the agents' logs under an error, unless the user ended the demo.
+// withLogs puts the end of the agents' logs under an error.
 func (r *run) withLogs(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
 	for _, name := range []string{"rocky", "apollo"} {
 		if raw, e := os.ReadFile(filepath.Join(r.pair.Dir, name+".log")); e == nil {
 			const end = 3000
@@ -129,6 +150,17 @@ func (r *run) up(ctx context.Context) error {
 	if r.apollo, err = p.client(ctx, "apollo"); err != nil {
 		return err
 	}
+	return r.normal(ctx)
+}
+
+// normal waits until both servers see the pair as it should be.
+func (r *run) normal(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			_ = r.apollo.Close()
+		}
+	}()
+	p := r.pair
 	r.client = &numbers.Client{Address: p.Groups[0].Address, Pace: time.Millisecond}
 	var sentence string
 	for server, c := range map[string]*control.Client{"rocky": r.rocky, "apollo": r.apollo} {
@@ -140,7 +172,6 @@ func (r *run) up(ctx context.Context) error {
 			return err
 		}
 	}
-	p.remember()
 	r.s.Good("%s", sentence)
 	return nil
 }
@@ -168,9 +199,6 @@ func await(ctx context.Context, c *control.Client, what string, good func(contro
 			last = st
 		}
 		if !pause(ctx, 50*time.Millisecond) {
-			if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-				return cause
-			}
 			return fmt.Errorf("not seen within 20 s: %s; seen: %s alarms %v", what, last.Sentence, last.Alarms)
 		}
 	}
@@ -185,7 +213,7 @@ func (r *run) follow(ctx context.Context) {
 			return nil
 		}
 		r.records = append(r.records, rec)
-		if text := tellsOf(rec); text != "" {
+		if text := tellsOf(rec); text != "" && !r.quiet {
 			r.s.Event(rec.At.Sub(r.cut), text)
 		}
 		return nil
@@ -212,16 +240,39 @@ func (r *run) story(ctx context.Context) (*Outcome, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if err := r.awaitWrites(ctx, len(r.client.Acked())+1); err != nil {
+		return nil, err
+	}
+	last, first := numbers.Longest(r.client.Acked(), r.cut.Add(-time.Second), time.Now())
+	if err := r.awaitActive(ctx); err != nil {
+		return nil, err
+	}
+	r.s.Good("The client is served again, by apollo, %.3f s after the cut.", first.At.Sub(r.cut).Seconds())
+	r.s.Gap()
 	if err := r.awaitWrites(ctx, len(r.client.Acked())+200); err != nil {
 		return nil, err
 	}
-	r.pair.remember()
-	served := time.Now()
-	last, first := numbers.Longest(r.client.Acked(), r.cut.Add(-time.Second), served)
-	r.s.Good("The client is served again, by apollo, %.3f s after the cut.", first.At.Sub(r.cut).Seconds())
-	r.s.Gap()
 	out := r.measure(last, first)
 	return out, r.home(ctx, out)
+}
+
+// awaitActive waits until Apollo's journal has told the end of the takeover: it may be behind the client.
+func (r *run) awaitActive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		told := slices.ContainsFunc(r.records, func(rec store.Record) bool {
+			return rec.Kind == "step" && rec.Group == "rocky" && rec.Step == "active"
+		})
+		r.mu.Unlock()
+		if told {
+			return nil
+		}
+		if !pause(ctx, 5*time.Millisecond) {
+			return errors.New("apollo's journal does not tell of the takeover's end within 10 s")
+		}
+	}
 }
 
 // awaitWrites waits until so many writes are acknowledged.
@@ -230,9 +281,6 @@ func (r *run) awaitWrites(ctx context.Context, n int) error {
 	defer cancel()
 	for len(r.client.Acked()) < n {
 		if !pause(ctx, 5*time.Millisecond) {
-			if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-				return cause
-			}
 			return errors.New("the client is not served within 20 s")
 		}
 	}
@@ -241,6 +289,7 @@ func (r *run) awaitWrites(ctx context.Context, n int) error {
 
 // home brings Rocky back and the group home.
 func (r *run) home(ctx context.Context, out *Outcome) error {
+	back := time.Now()
 	if err := r.pair.startAgent("rocky"); err != nil {
 		return err
 	}
@@ -250,25 +299,22 @@ func (r *run) home(ctx context.Context, out *Outcome) error {
 	}
 	defer func() { _ = rocky.Close() }()
 	if err := await(ctx, rocky, "rocky waits for its storage", func(st control.Status) bool {
-		return phaseOf(st, "rocky") == "Standby" && st.Verdict == "alive"
+		return phaseOf(st, "rocky") == "Standby" && st.Normal && st.Agreed
 	}); err != nil {
+		return err
+	}
+	if err := r.startedNothing(ctx, rocky, back); err != nil {
 		return err
 	}
 	r.s.Good("Rocky is back: it waits for its storage and starts nothing.")
+	r.s.Gap()
+	r.mu.Lock()
+	r.quiet = true // the command tells
+	r.mu.Unlock()
 	from := time.Now()
-	var end control.MoveProgress
-	failback := control.MoveRequest{Groups: []string{"rocky"}, Failback: true, Reason: "demo"}
-	if err := rocky.Move(ctx, failback, func(m control.MoveProgress) {
-		if m.Finished {
-			end = m
-		}
-	}); err != nil {
+	if err := r.failback(ctx); err != nil {
 		return err
 	}
-	if !end.Moved {
-		return fmt.Errorf("orscore failback rocky: %s: %s", end.Step, end.Text)
-	}
-	r.pair.remember()
 	if err := r.awaitWrites(ctx, len(r.client.Acked())+200); err != nil {
 		return err
 	}
@@ -280,7 +326,58 @@ func (r *run) home(ctx context.Context, out *Outcome) error {
 	}); err != nil {
 		return err
 	}
-	r.s.Good("orscore failback rocky: the group is home again, after %.0f ms for its client.", out.MoveOutageMS)
+	r.s.Good("The group is home again. Its client waited %.0f ms.", out.MoveOutageMS)
+	return nil
+}
+
+// startedNothing is the proof that a server which came back has left its group alone: neither its journal nor its
+// processes know of a start.
+func (r *run) startedNothing(ctx context.Context, c *control.Client, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var started []string
+	err := c.Events(ctx, control.EventsRequest{Last: 1000}, func(rec store.Record) error {
+		step, _, _ := strings.Cut(rec.Step, " ")
+		if rec.At.After(since) && rec.Kind == "step" && rec.Group == "rocky" &&
+			slices.Contains([]string{"claim", "claimed", "attached", "app-start"}, step) {
+			started = append(started, rec.Step)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading rocky's journal: %w", err)
+	}
+	lines, err := r.pair.programsOf("rocky")
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if strings.Contains(l, " store --data ") {
+			started = append(started, l)
+		}
+	}
+	if len(started) > 0 {
+		return fmt.Errorf("rocky came back and did not wait for its storage: %q", started)
+	}
+	return nil
+}
+
+// failback brings the group home with the command that an operator would use, and shows the table
+// in which its answer ends.
+func (r *run) failback(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	r.s.Say("$ orscore failback rocky")
+	said, err := r.pair.orscore(ctx, "rocky", "failback", "rocky")
+	if err != nil {
+		return fmt.Errorf("orscore failback rocky: %w\n%s", err, said)
+	}
+	if _, table, ok := strings.Cut(said, "\n\n"); ok { // above it are the steps, as the journal has them
+		said = table
+	}
+	for l := range strings.Lines(said) {
+		r.s.Quote(strings.TrimRight(l, " \n"))
+	}
 	return nil
 }
 
@@ -302,8 +399,8 @@ func (r *run) judge(ctx context.Context, out *Outcome) error {
 		return fmt.Errorf("%d acknowledged writes are missing", out.Lost)
 	case !out.FailedBack:
 		return errors.New("the group did not come home")
-	case out.OutageMS <= 0 || out.DetectionMS <= 0:
-		return errors.New("the outage was not seen, so nothing was measured")
+	case out.OutageMS <= 0 || out.DetectionMS <= 0 || out.ApplicationMS <= 0:
+		return errors.New("the outage or one of its steps was not seen, so nothing was measured")
 	}
 	r.s.Good("%d writes were acknowledged, and every one of them is there.", out.Acknowledged)
 	return nil
@@ -317,4 +414,5 @@ func writeJSON(path string, out *Outcome) error {
 	return os.WriteFile(path, append(raw, '\n'), 0o644)
 }
 
+// ms are milliseconds, to the microsecond.
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

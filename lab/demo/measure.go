@@ -3,6 +3,8 @@
 package demo
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +19,6 @@ func tellsOf(rec store.Record) string {
 		return rec.Text
 	case rec.Kind == "verdict":
 		return rec.Text + " " + rec.Why
-	case rec.Kind == "arbitration":
-		return rec.Text
 	case rec.Kind == "step" && rec.Group == "rocky":
 		return "rocky: " + stepText(rec)
 	}
@@ -44,34 +44,45 @@ func stepText(rec store.Record) string {
 func (r *run) measure(last, first numbers.Ack) *Outcome {
 	out := &Outcome{OutageMS: ms(first.At.Sub(last.At))}
 	timeout := r.cut
-	var appStart time.Time
+	var appStart, appUp time.Time
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range r.records {
-		if rec.At.After(first.At) {
-			break
-		}
-		at := rec.At
+		ours := rec.Kind == "step" && rec.Group == "rocky"
 		switch {
 		case rec.Kind == "verdict" && rec.Data["verdict"] == "lost":
 			out.DetectionMS = ms(rec.At.Sub(r.cut))
 			if t, err := time.Parse(time.RFC3339Nano, str(rec.Data["timeout_at"])); err == nil {
 				timeout = t
 			}
-		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-start "):
+		case ours && strings.HasPrefix(rec.Step, "app-start "):
 			appStart = rec.At
-			// the client may be served before the plugin has seen that it could be
-			out.ApplicationMS = ms(first.At.Sub(appStart))
-		case rec.Kind == "step" && rec.Group == "rocky" && strings.HasPrefix(rec.Step, "app-up "):
-			out.ApplicationMS = ms(rec.At.Sub(appStart))
+		case ours && strings.HasPrefix(rec.Step, "app-up "):
+			appUp = rec.At
 		}
-		if tellsOf(rec) != "" {
-			out.Steps = append(out.Steps, Step{AtMS: ms(at.Sub(r.cut)), Name: rec.Kind + " " + rec.Step, Text: tellsOf(rec)})
+		if text := tellsOf(rec); text != "" {
+			out.Steps = append(out.Steps, Step{AtMS: ms(rec.At.Sub(r.cut)), Name: stepName(rec), Text: text})
 		}
 	}
 	out.Steps = append(out.Steps, Step{AtMS: ms(first.At.Sub(r.cut)), Name: "served", Text: "The client is served again."})
-	out.OverheadMS = max(0, ms(first.At.Sub(timeout))-out.ApplicationMS)
+	slices.SortStableFunc(out.Steps, func(a, b Step) int { return cmp.Compare(a.AtMS, b.AtMS) })
+	// The client may be served before the plugin has seen that it could be.
+	if appUp.IsZero() || appUp.After(first.At) {
+		appUp = first.At
+	}
+	if !appStart.IsZero() {
+		out.ApplicationMS = ms(appUp.Sub(appStart))
+	}
+	out.OverheadMS = ms(first.At.Sub(timeout) - appUp.Sub(appStart))
 	return out
+}
+
+// stepName is the short name of a record: "verdict", "claim", "app-start store".
+func stepName(rec store.Record) string {
+	if rec.Kind == "link" {
+		return "link " + rec.Step
+	}
+	return rec.Step
 }
 
 func str(v any) string {

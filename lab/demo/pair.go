@@ -89,21 +89,35 @@ type pair struct {
 	Groups []group
 
 	config string
-	began  []*exec.Cmd              // children, all of whom are waited for
-	seen   map[proc.Identity]bool   // every process that belonged to the demo at some time
+	began  []*child
 	agents map[string]proc.Identity // by server
+}
+
+// child is a process that the demo has started itself, and that it must wait for.
+type child struct {
+	proc.Identity
+	ended chan struct{} // closed when it was waited for
+}
+
+// longestTemp is the length of a folder for temporary files below which the name of every socket fits into the 107
+// bytes that the kernel allows: a plugin's is up to 82 longer.
+const longestTemp = 25
+
+// tempDir is where the pair's folder is made.
+func tempDir() string {
+	if dir := os.TempDir(); len(dir) <= longestTemp {
+		return dir
+	}
+	return "/tmp"
 }
 
 // newPair prepares a folder with everything that the pair needs; nothing runs yet. bin is the folder of the programs.
 func newPair(bin string) (p *pair, err error) {
-	dir, err := os.MkdirTemp("", "ors-") // short: names of sockets are bounded
+	dir, err := os.MkdirTemp(tempDir(), "ors-")
 	if err != nil {
 		return nil, err
 	}
-	p = &pair{
-		Dir: dir, Baud: baud, UDP: map[string]int{}, seen: map[proc.Identity]bool{},
-		agents: map[string]proc.Identity{},
-	}
+	p = &pair{Dir: dir, Baud: baud, UDP: map[string]int{}, agents: map[string]proc.Identity{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(dir))
@@ -182,13 +196,13 @@ func (p *pair) start(name, program string, args ...string) (proc.Identity, error
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C ends the demo, and the demo ends its processes
 	if err := cmd.Start(); err != nil {
-		return proc.Identity{}, err
+		return proc.Identity{}, fmt.Errorf("starting %s: %w (TMPDIR must be a folder that programs may be run from)",
+			program, err)
 	}
-	p.began = append(p.began, cmd)
 	id, err := proc.Identify(cmd.Process.Pid) // it is not waited for yet, so the pid is its own
-	if err == nil {
-		p.seen[id] = true
-	}
+	c := &child{Identity: id, ended: make(chan struct{})}
+	p.began = append(p.began, c)
+	go func() { defer close(c.ended); _ = cmd.Wait() }() // how it ended is in its log; close waits for this
 	return id, err
 }
 
@@ -211,6 +225,16 @@ func (p *pair) startAgent(server string) error {
 	return err
 }
 
+// orscore runs a command of a server's operator and returns what it says.
+func (p *pair) orscore(ctx context.Context, server string, args ...string) (string, error) {
+	args = append([]string{"--config", p.config, "--server", server}, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(p.Dir, "bin", "orscore"), args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.WaitDelay = time.Second
+	said, err := cmd.CombinedOutput()
+	return string(said), err
+}
+
 // client returns a client of a server's agent, once that answers.
 func (p *pair) client(ctx context.Context, server string) (*control.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -227,74 +251,117 @@ func (p *pair) client(ctx context.Context, server string) (*control.Client, erro
 	}
 }
 
-// family lists a process and all of its descendants, as they are now.
-func (p *pair) family(root proc.Identity) ([]proc.Identity, error) {
+// member is a process of the demo.
+type member struct {
+	proc.Identity
+	parent int
+}
+
+// members lists the processes of the demo: those whose program lies in its folder, where nobody else can start one.
+// That finds those whose parents have ended, too.
+func (p *pair) members() ([]member, error) {
 	all, err := proc.List("/proc")
 	if err != nil {
 		return nil, err
 	}
-	in := map[int]bool{root.PID: root.Alive()}
-	for grown := true; grown; {
-		grown = false
-		for _, st := range all {
-			if !in[st.PID] && in[st.PPID] {
-				in[st.PID], grown = true, true
+	boot, err := proc.BootID()
+	if err != nil {
+		return nil, err
+	}
+	var ms []member
+	for _, st := range all {
+		// The number may be another process's by now: then its start differs, and a signal to this one finds nobody.
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", st.PID))
+		if err == nil && strings.HasPrefix(exe, p.Dir+"/bin/") {
+			ms = append(ms, member{proc.Identity{PID: st.PID, Start: st.Start, Boot: boot}, st.PPID})
+		}
+	}
+	return ms, nil
+}
+
+// family returns a process, first, and those of the members that descend from it.
+func family(ms []member, root proc.Identity) []proc.Identity {
+	ids := []proc.Identity{root}
+	for i := 0; i < len(ids); i++ {
+		for _, m := range ms {
+			if m.parent == ids[i].PID {
+				ids = append(ids, m.Identity)
 			}
 		}
 	}
-	var ids []proc.Identity
-	for _, st := range all {
-		if in[st.PID] {
-			id := proc.Identity{PID: st.PID, Start: st.Start, Boot: root.Boot}
-			p.seen[id] = true
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
-}
-
-// remember notes the processes of both servers, so that close finds those whose agent is gone.
-func (p *pair) remember() {
-	for _, id := range p.agents {
-		_, _ = p.family(id) // one that has ended has no family; its processes were noted before
-	}
+	return ids
 }
 
 // cutOff ends everything that runs on a server, as a power cut would, and returns how many processes that were.
 func (p *pair) cutOff(server string) (int, error) {
-	ids, err := p.family(p.agents[server])
+	ms, err := p.members()
 	if err != nil {
 		return 0, err
 	}
-	var errs []error
-	for _, id := range ids { // the agent first: it would start a plugin anew
-		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
-			errs = append(errs, err)
+	ids := family(ms, p.agents[server])
+	// All are stopped before one is killed, so that none sees another's end: the agent would start a plugin anew.
+	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGKILL} {
+		var errs []error
+		for _, id := range ids {
+			if err := id.Signal(sig); err != nil && !errors.Is(err, proc.ErrGone) {
+				errs = append(errs, err)
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
+			return 0, err
 		}
 	}
-	return len(ids), errors.Join(errs...)
+	return len(ids), nil
+}
+
+// programsOf returns the command lines of what runs on a server besides its agent.
+func (p *pair) programsOf(server string) ([]string, error) {
+	ms, err := p.members()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, id := range family(ms, p.agents[server])[1:] {
+		if raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", id.PID)); err == nil {
+			lines = append(lines, strings.ReplaceAll(string(raw), "\x00", " "))
+		}
+	}
+	return lines, nil
 }
 
 // close ends every process of the demo by its identity and removes the folder.
 func (p *pair) close() error {
-	p.remember()
-	var errs []error
-	for id := range p.seen {
-		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
-			errs = append(errs, err)
-		}
-	}
-	for _, cmd := range p.began {
-		_ = cmd.Wait() // it was killed just now
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	for id := range p.seen {
-		if err := id.WaitGone(ctx); err != nil {
-			errs = append(errs, err)
+	err := p.killAll(ctx)
+	for _, c := range p.began {
+		select {
+		case <-c.ended:
+		case <-ctx.Done():
+			err = errors.Join(err, fmt.Errorf("process %d does not end", c.PID))
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(p.Dir))...)
+	return errors.Join(err, os.RemoveAll(p.Dir))
+}
+
+// killAll kills the members until there are none: one may have started another meanwhile.
+func (p *pair) killAll(ctx context.Context) error {
+	for {
+		ms, err := p.members()
+		if err != nil || len(ms) == 0 {
+			return err
+		}
+		for _, m := range ms {
+			if err := m.Signal(unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
+				return err
+			}
+		}
+		for _, m := range ms {
+			if err := m.WaitGone(ctx); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -12,11 +12,13 @@ import (
 
 // Screen writes what happens, for people, in 80 columns.
 type Screen struct {
-	Out    io.Writer
-	Colour bool
+	Out     io.Writer
+	Colour  bool
+	Unicode bool // ticks and blocks may be written
 
-	mu  sync.Mutex
-	gap bool // the last line was empty
+	gone func(error) // is told that nothing can be written any more
+	mu   sync.Mutex
+	gap  bool // the last line was empty
 }
 
 const (
@@ -33,17 +35,39 @@ func (s *Screen) line(colour, text string) {
 	if s.Colour && colour != "" {
 		text = colour + text + normal
 	}
-	fmt.Fprintln(s.Out, text)
+	if _, err := fmt.Fprintln(s.Out, text); err != nil && s.gone != nil {
+		s.gone(fmt.Errorf("nobody reads what the demo writes: %w", err))
+	}
+}
+
+// mark returns the sign, or what stands for it where the terminal does not have it.
+func (s *Screen) mark(sign, plain string) string {
+	if s.Unicode {
+		return sign
+	}
+	return plain
 }
 
 // Say writes a sentence.
 func (s *Screen) Say(format string, a ...any) { s.line("", fmt.Sprintf(format, a...)) }
 
 // Good writes something that is as it should be.
-func (s *Screen) Good(format string, a ...any) { s.line(green, "✓ "+fmt.Sprintf(format, a...)) }
+func (s *Screen) Good(format string, a ...any) {
+	s.line(green, s.mark("✓", "+")+" "+fmt.Sprintf(format, a...))
+}
 
 // Bad writes something that hurts.
-func (s *Screen) Bad(format string, a ...any) { s.line(red, "✗ "+fmt.Sprintf(format, a...)) }
+func (s *Screen) Bad(format string, a ...any) {
+	s.line(red, s.mark("✗", "!")+" "+fmt.Sprintf(format, a...))
+}
+
+// Quote writes a line that a command has said.
+func (s *Screen) Quote(text string) {
+	if text != "" {
+		text = "  " + text
+	}
+	s.line("", text)
+}
 
 // Gap leaves a line free.
 func (s *Screen) Gap() {
@@ -86,24 +110,28 @@ func fold(text string, width int) []string {
 // Timeline shows where the time of the outage went.
 func (s *Screen) Timeline(o *Outcome) {
 	parts := []struct {
-		name string
-		ms   float64
+		name, colour string
+		ms           float64
 	}{
-		{"until it was noticed (the time-out)", o.OutageMS - o.OverheadMS - o.ApplicationMS},
-		{"ORS: verdict, claim, letters, and the client's way back", o.OverheadMS},
-		{"the application's own start", o.ApplicationMS},
+		{"until it was noticed: the time-out, 1 s here", dim, o.OutageMS - o.OverheadMS - o.ApplicationMS},
+		{"ORS: verdict, claim, letters, and the client's way back", green, o.OverheadMS},
+		{"the application's own start", normal, o.ApplicationMS},
 	}
-	s.Say("Outage for the client: %.0f ms", o.OutageMS)
-	const width = 60
+	s.Say("The client was not served for %.0f ms. Where they went:", o.OutageMS)
 	from := 0.0
 	for _, p := range parts {
-		begin, length := int(from/o.OutageMS*width), max(1, int(p.ms/o.OutageMS*width+0.5))
-		begin = min(begin, width-1)
-		length = min(length, width-begin)
-		s.line("", fmt.Sprintf("  %8.0f ms  %s", p.ms, p.name))
-		bar := strings.Repeat("·", begin) + strings.Repeat("█", length) + strings.Repeat("·", width-begin-length)
-		s.line(dim, "               "+bar)
+		s.line("", fmt.Sprintf("  %6.0f ms  %s", p.ms, p.name))
+		s.line(p.colour, "             "+s.bar(from/o.OutageMS, p.ms/o.OutageMS))
 		from += p.ms
 	}
-	s.Say("A planned move of the same group: %.0f ms", o.MoveOutageMS)
+	s.Say("A planned move of the same group, with failback: %.0f ms", o.MoveOutageMS)
+}
+
+// bar draws a part of a whole, from its begin on. Both are shares.
+func (s *Screen) bar(begin, part float64) string {
+	const width = 66
+	b := min(width-1, max(0, int(begin*width)))
+	n := min(width-b, max(1, int(part*width+0.5)))
+	block, dot := s.mark("█", "#"), s.mark("·", ".")
+	return strings.Repeat(dot, b) + strings.Repeat(block, n) + strings.Repeat(dot, width-b-n)
 }
