@@ -3,8 +3,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -41,9 +39,6 @@ func demoCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGQUIT)
 			defer stop()
 			_, err := demo.Run(ctx, o)
-			if err == context.Canceled { //nolint:errorlint // joined with another error it is not cleaned up
-				return errors.New("ended; everything is cleaned up")
-			}
 			return err
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -289,7 +290,7 @@ func (c *Cable) Do(line string) (string, error) {
 	if len(words) == 0 || len(words) > 2 {
 		return "", wrong
 	}
-	if alone := map[string]bool{"cut": true, "mend": true, "loopback": true, "status": true}; alone[words[0]] && arg != "" {
+	if arg != "" && slices.Contains([]string{"cut", "mend", "loopback", "status"}, words[0]) {
 		return "", wrong
 	}
 	switch words[0] {

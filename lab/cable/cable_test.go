@@ -206,7 +206,9 @@ func TestReopenedPortIsFlushed(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	c, _ := run(t, 115200)
-	for _, bad := range []string{"", "cutt", "drop", "drop 2", "garble x", "delay 3", "oneway", "flush c", "cut a", "cut a b", "status x"} {
+	for _, bad := range []string{
+		"", "cutt", "drop", "drop 2", "garble x", "delay 3", "oneway", "flush c", "cut a", "cut a b", "status x",
+	} {
 		if _, err := c.Do(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

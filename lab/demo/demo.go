@@ -65,8 +65,7 @@ type run struct {
 	quiet   bool // records are not shown any more
 }
 
-// Run shows the demo. Its error says what was not as it should be; it is context.Canceled when ctx was ended and
-// everything is cleaned up.
+// Run shows the demo. Its error says what was not as it should be, or why ctx was ended.
 func Run(ctx context.Context, o Options) (*Outcome, error) {
 	if o.JSON != "" { // that of an earlier run must not be taken for this one's
 		if err := os.Remove(o.JSON); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -82,13 +81,15 @@ func Run(ctx context.Context, o Options) (*Outcome, error) {
 		return nil, err
 	}
 	out, err := r.play(ctx)
-	if ended := context.Cause(ctx); ended != nil {
-		err = ended
-	} else if err != nil {
+	ended := context.Cause(ctx)
+	if ended == nil && err != nil {
 		err = r.withLogs(err)
 	}
-	if e := r.pair.close(); e != nil {
-		err = errors.Join(err, fmt.Errorf("cleaning up %s: %w", r.pair.Dir, e))
+	switch e := r.pair.close(); {
+	case e != nil:
+		err = errors.Join(ended, err, fmt.Errorf("cleaning up %s: %w", r.pair.Dir, e))
+	case ended != nil:
+		err = fmt.Errorf("%w; everything is cleaned up", ended)
 	}
 	return out, err
 }
@@ -116,12 +117,14 @@ func (r *run) play(ctx context.Context) (*Outcome, error) {
 	return out, err
 }
 
-// withLogs puts the end of the agents' logs under an error.
+// withLogs puts the ends of the logs under an error: they are removed.
 func (r *run) withLogs(err error) error {
-	for _, name := range []string{"rocky", "apollo"} {
-		if raw, e := os.ReadFile(filepath.Join(r.pair.Dir, name+".log")); e == nil {
+	for _, name := range []string{
+		"cable.log", "rocky.log", "rocky/log/plugin-generic.log", "apollo.log", "apollo/log/plugin-generic.log",
+	} {
+		if raw, e := os.ReadFile(filepath.Join(r.pair.Dir, name)); e == nil && len(raw) > 0 {
 			const end = 3000
-			err = fmt.Errorf("%w\nlog of %s:\n%s", err, name, raw[max(0, len(raw)-end):])
+			err = fmt.Errorf("%w\n--- end of %s:\n%s", err, name, raw[max(0, len(raw)-end):])
 		}
 	}
 	return err

@@ -5,6 +5,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,14 +54,23 @@ func TestDemo(t *testing.T) {
 	var screen bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := Run(ctx, Options{Bin: programs, JSON: filepath.Join(t.TempDir(), "demo.json"), Screen: &Screen{Out: &screen}})
+	o := Options{Bin: programs, JSON: filepath.Join(t.TempDir(), "demo.json"), Screen: &Screen{Out: &screen, Unicode: true}}
+	out, err := Run(ctx, o)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, screen.String())
 	}
 	if out.Lost != 0 || !out.FailedBack || out.Acknowledged == 0 || out.OutageMS <= 0 {
 		t.Errorf("%+v", out)
 	}
-	for _, want := range []string{"Normal State: Serial interconnect heartbeat is being received.", "The partner is lost.", "served again"} {
+	if len(out.Steps) < 8 || out.DetectionMS <= 0 || out.ApplicationMS <= 0 || out.MoveOutageMS <= 0 {
+		t.Errorf("not everything was measured: %+v", out)
+	}
+	if sum := out.OverheadMS + out.ApplicationMS; sum <= 0 || sum >= out.OutageMS {
+		t.Errorf("the parts do not fit into the whole: %+v", out)
+	}
+	for _, want := range []string{
+		"Normal State: Serial interconnect heartbeat is being received.", "The partner is lost.", "served again",
+	} {
 		if !strings.Contains(screen.String(), want) {
 			t.Errorf("not on the screen: %q\n%s", want, screen.String())
 		}
@@ -73,16 +83,67 @@ func TestDemo(t *testing.T) {
 	nothingLeft(t)
 }
 
-// A demo that is ended in the middle cleans up after itself.
+// A demo that is ended in the middle cleans up after itself and says so.
 func TestEndedInTheMiddle(t *testing.T) {
-	t.Setenv("TMPDIR", shortTemp(t))
-	ctx, cancel := context.WithCancel(context.Background())
-	screen := &stopAt{word: "CUT OFF", stop: cancel}
-	if _, err := Run(ctx, Options{Bin: programs, Screen: &Screen{Out: screen}}); err == nil {
-		t.Error("a demo that was ended called itself good")
+	for _, word := range []string{"Two servers", "CUT OFF", "its storage is claimed", "Rocky is back"} {
+		t.Run(word, func(t *testing.T) {
+			t.Setenv("TMPDIR", shortTemp(t))
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			_, err := Run(ctx, Options{Bin: programs, Screen: &Screen{Out: &stopAt{word: word, stop: cancel}}})
+			if !errors.Is(err, context.Canceled) || !strings.HasSuffix(err.Error(), "everything is cleaned up") {
+				t.Error(err)
+			}
+			nothingLeft(t)
+		})
 	}
-	cancel()
+}
+
+var errNobody = errors.New("nobody reads this")
+
+type nobody struct{}
+
+func (nobody) Write([]byte) (int, error) { return 0, errNobody }
+
+// A demo whose reader has gone ends, and leaves nothing running either; the outcome of an earlier one is gone.
+func TestReaderGone(t *testing.T) {
+	t.Setenv("TMPDIR", shortTemp(t))
+	outcome := filepath.Join(t.TempDir(), "demo.json")
+	if err := os.WriteFile(outcome, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Run(context.Background(), Options{Bin: programs, JSON: outcome, Screen: &Screen{Out: nobody{}}})
+	if !errors.Is(err, errNobody) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(outcome); !errors.Is(err, os.ErrNotExist) {
+		t.Error("there is an outcome of a demo that failed")
+	}
 	nothingLeft(t)
+}
+
+// A terminal without UTF-8 gets no sign that it does not have, and the same pictures.
+func TestTimeline(t *testing.T) {
+	o := &Outcome{OutageMS: 1000, OverheadMS: 100, ApplicationMS: 400, MoveOutageMS: 50}
+	var plain, unicode bytes.Buffer
+	(&Screen{Out: &plain}).Timeline(o)
+	(&Screen{Out: &unicode, Unicode: true}).Timeline(o)
+	if got := strings.NewReplacer("█", "#", "·", ".").Replace(unicode.String()); got != plain.String() {
+		t.Errorf("they differ:\n%s\n%s", plain.String(), unicode.String())
+	}
+	for _, want := range []string{
+		"     500 ms  until", "             " + strings.Repeat("#", 33) + strings.Repeat(".", 33) + "\n",
+		"     100 ms  ORS", "     400 ms  the app", strings.Repeat(".", 39) + strings.Repeat("#", 26) + ".\n",
+	} {
+		if !strings.Contains(plain.String(), want) {
+			t.Errorf("%q is not in\n%s", want, plain.String())
+		}
+	}
+	for _, r := range plain.String() {
+		if r > 126 {
+			t.Errorf("not plain: %q", r)
+		}
+	}
 }
 
 // shortTemp is a folder with a short name: those of sockets below it are bounded.

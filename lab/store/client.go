@@ -34,7 +34,8 @@ const (
 	answerTimeout = time.Second
 )
 
-// Run sends First and the numbers after it until ctx ends. A number without an answer is sent again: keeping it twice changes nothing.
+// Run sends First and the numbers after it until ctx ends. A number without an answer is sent again: keeping it twice
+// changes nothing.
 func (c *Client) Run(ctx context.Context) {
 	number := max(1, c.First)
 	for ctx.Err() == nil {
