@@ -54,8 +54,8 @@ func TestDemo(t *testing.T) {
 	var screen bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	o := Options{Bin: programs, JSON: filepath.Join(t.TempDir(), "demo.json"), Screen: &Screen{Out: &screen, Unicode: true}}
-	out, err := Run(ctx, o)
+	outcome := filepath.Join(t.TempDir(), "demo.json")
+	out, err := Run(ctx, Options{Bin: programs, JSON: outcome, Screen: &Screen{Out: &screen, Unicode: true}})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, screen.String())
 	}

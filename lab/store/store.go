@@ -132,8 +132,8 @@ func (s *Store) All() []uint64 {
 // Close closes the log.
 func (s *Store) Close() error { return s.log.Close() }
 
-// Serve answers clients until ctx ends: "PUT n" with "OK", "GET n" with "KEPT" or "NONE", "ALL" with a line a number and
-// "END". A log that cannot be written ends it: a server that goes on would promise what it cannot keep.
+// Serve answers clients until ctx ends: "PUT n" with "OK", "GET n" with "KEPT" or "NONE", "ALL" with a line a number
+// and "END". A log that cannot be written ends it: a server that goes on would promise what it cannot keep.
 func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -121,6 +121,14 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
+func TestMissing(t *testing.T) {
+	acks := []Ack{{Number: 1}, {Number: 2}, {Number: 4}}
+	got := Missing(acks, map[uint64]bool{1: true, 3: true}) // 3 was kept without an answer: no harm
+	if len(got) != 2 || got[0] != 2 || got[1] != 4 {
+		t.Errorf("missing: %v", got)
+	}
+}
+
 func TestOutages(t *testing.T) {
 	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
 	acks := []Ack{{1, at(0)}, {2, at(1)}, {3, at(901)}, {4, at(902)}, {5, at(1002)}, {6, at(1003)}}
