@@ -41,24 +41,29 @@ func decode(name string, raw []byte) (generation uint64, body []byte, err error)
 	return generation, body, nil
 }
 
-// writeFile replaces path by data: after nil it is on the disk, after an error path is as it was before.
-func writeFile(path string, data []byte) error {
-	tmp := path + ".tmp"
-	err := writeTemp(tmp, data)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		// On a full disk the half-written file would take what is left of it.
-		if rm := os.Remove(tmp); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-			err = errors.Join(err, rm)
-		}
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+// Files is what the slots need of a file system. A simulator has one that fails.
+type Files interface {
+	// Read returns a file's contents; an error that is fs.ErrNotExist when there is no such file.
+	Read(path string) ([]byte, error)
+	// Write makes or empties a file and writes data to it; after nil, the contents are on the disk.
+	Write(path string, data []byte) error
+	// Rename gives a file another's name, replacing it.
+	Rename(from, to string) error
+	// Remove removes a file; an error that is fs.ErrNotExist when there is none.
+	Remove(path string) error
+	// SyncDir puts the names in a folder on the disk.
+	SyncDir(dir string) error
 }
 
-func writeTemp(path string, data []byte) error {
+// disk is the real file system.
+type disk struct{}
+
+func (disk) Read(path string) ([]byte, error) { return os.ReadFile(path) }
+func (disk) Rename(from, to string) error     { return os.Rename(from, to) }
+func (disk) Remove(path string) error         { return os.Remove(path) }
+func (disk) SyncDir(dir string) error         { return syncDir(dir) }
+
+func (disk) Write(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -70,8 +75,28 @@ func writeTemp(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// writeFile replaces path by data: after nil it is on the disk, after an error path is as it was before.
+func writeFile(path string, data []byte) error { return replace(disk{}, path, data) }
+
+func replace(files Files, path string, data []byte) error {
+	tmp := path + ".tmp"
+	err := files.Write(tmp, data)
+	if err == nil {
+		err = files.Rename(tmp, path)
+	}
+	if err != nil {
+		// On a full disk the half-written file would take what is left of it.
+		if rm := files.Remove(tmp); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+			err = errors.Join(err, rm)
+		}
+		return err
+	}
+	return files.SyncDir(filepath.Dir(path))
+}
+
 // slots is one value in two files that are written in turn, so that one always holds the value before the last.
 type slots struct {
+	files      Files
 	name       string
 	paths      [2]string
 	current    int    // index of the file that holds the value; -1: none does
@@ -81,11 +106,15 @@ type slots struct {
 }
 
 func openSlots(dir, name string, warn func(string)) (*slots, error) {
-	s := &slots{name: name, current: -1}
+	return slotsIn(disk{}, dir, name, warn)
+}
+
+func slotsIn(files Files, dir, name string, warn func(string)) (*slots, error) {
+	s := &slots{files: files, name: name, current: -1}
 	var bad []error
 	for i := range s.paths {
 		s.paths[i] = filepath.Join(dir, fmt.Sprintf("%s.%d", name, i))
-		raw, err := os.ReadFile(s.paths[i])
+		raw, err := files.Read(s.paths[i])
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -133,9 +162,28 @@ func (s *slots) save(v any) error {
 		return fmt.Errorf("ORS-6005: %q cannot be encoded: %w", s.name, err)
 	}
 	next := (s.current + 1) % len(s.paths)
-	if err := writeFile(s.paths[next], encode(s.name, s.generation+1, body)); err != nil {
+	if err := replace(s.files, s.paths[next], encode(s.name, s.generation+1, body)); err != nil {
 		return fmt.Errorf("ORS-6005: %q cannot be written to %s: %w", s.name, s.paths[next], err)
 	}
 	s.current, s.generation, s.body = next, s.generation+1, body
 	return nil
 }
+
+// Slots is one value of a state directory, kept as the hard state is, on any file system: for whoever wants to see what
+// becomes of it when that fails. Only one goroutine may use it.
+type Slots struct{ s *slots }
+
+// OpenSlots reads the newest undamaged value called name in dir; warn hears what was damaged and worked around.
+func OpenSlots(files Files, dir, name string, warn func(string)) (*Slots, error) {
+	s, err := slotsIn(files, dir, name, warn)
+	if err != nil {
+		return nil, err
+	}
+	return &Slots{s}, nil
+}
+
+// Load is Store.LoadHard of this value.
+func (s *Slots) Load(v any) (found bool, err error) { return s.s.load(v) }
+
+// Save is Store.SaveHard of this value.
+func (s *Slots) Save(v any) error { return s.s.save(v) }
