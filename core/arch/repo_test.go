@@ -169,7 +169,7 @@ func walk(f func(path string, text []byte) error) error {
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || name == ".git" { // a linked worktree has a file of that name
 			return nil
 		}
 		text, err := os.ReadFile(path)
