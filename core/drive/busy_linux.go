@@ -7,13 +7,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// lookPatience bounds the look at one process, scanPatience the look at all of them: what a process holds may be on a
+// filesystem whose server is gone, and that must not keep anybody from learning who uses this one.
+const (
+	lookPatience = time.Second
+	scanPatience = 10 * time.Second
+)
+
 // users lists the processes that hold something of a volume: working folder, root, program, open and mapped files,
 // or, failing all of these, a mount namespace in which it is mounted. Command lines are not read: reading one can
-// hang on a hung process.
+// hang on a hung process. Processes that could not be looked at are listed only when nobody else is found.
 func users(m Mounted) []Busy {
 	v := known(m)
 	devs := []uint64{unix.Mkdev(v.major, v.minor)}
@@ -23,18 +31,23 @@ func users(m Mounted) []Busy {
 			devs = append(devs, st.Dev) // btrfs
 		}
 	}
-	var who []Busy
+	var who, unseen []Busy
 	spaces := map[string]Busy{}
-	for _, pid := range pids() {
+	look := func(pid int) seen { return lookAt(pid, devs, v) }
+	for deadline, all := time.Now().Add(scanPatience), pids(); len(all) > 0 && time.Now().Before(deadline); all = all[1:] {
+		pid := all[0]
 		if pid == os.Getpid() || len(who) >= maxBusy {
 			continue
 		}
-		dir := filepath.Join("/proc", strconv.Itoa(pid))
-		if path, ok := holds(dir, devs); ok {
-			who = append(who, Busy{PID: pid, Command: command(dir), Path: path})
-		} else if ns, ok := sees(dir, v); ok {
-			if _, dup := spaces[ns]; !dup {
-				spaces[ns] = Busy{PID: pid, Command: command(dir), Path: "a mount in the namespace " + ns}
+		switch s, ok := within(lookPatience, func() seen { return look(pid) }); {
+		case !ok:
+			unseen = append(unseen, Busy{PID: pid, Command: command(procDir(pid)),
+				Path: "not known: it uses a filesystem that does not answer"})
+		case s.holds:
+			who = append(who, Busy{PID: pid, Command: s.command, Path: s.path})
+		case s.space != "":
+			if _, dup := spaces[s.space]; !dup {
+				spaces[s.space] = Busy{PID: pid, Command: s.command, Path: "a mount in the namespace " + s.space}
 			}
 		}
 	}
@@ -51,9 +64,49 @@ func users(m Mounted) []Busy {
 	for _, b := range spaces {
 		who = append(who, b)
 	}
+	if len(who) == 0 {
+		who = unseen
+	}
 	slices.SortFunc(who, func(a, b Busy) int { return a.PID - b.PID })
 	return who[:min(len(who), maxBusy)]
 }
+
+// seen is what a look at one process found.
+type seen struct {
+	command string
+	holds   bool
+	path    string // what it holds
+	space   string // else the mount namespace in which it sees the volume
+}
+
+func lookAt(pid int, devs []uint64, v volume) seen {
+	dir := procDir(pid)
+	if path, ok := holds(dir, devs); ok {
+		return seen{command: command(dir), holds: true, path: path}
+	}
+	if ns, ok := sees(dir, v); ok {
+		return seen{command: command(dir), space: ns}
+	}
+	return seen{}
+}
+
+// within runs f for no longer than d. A call that the kernel holds goes on by itself, in a process that does nothing
+// but such calls, and ends with it.
+func within[T any](d time.Duration, f func() T) (T, bool) {
+	done := make(chan T, 1)
+	go func() { done <- f() }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r, true
+	case <-timer.C:
+		var none T
+		return none, false
+	}
+}
+
+func procDir(pid int) string { return filepath.Join("/proc", strconv.Itoa(pid)) }
 
 func pids() []int {
 	f, err := os.Open("/proc")
@@ -72,7 +125,8 @@ func pids() []int {
 	return all
 }
 
-// holds returns the first thing that a process holds on one of the devices.
+// holds returns the first thing that a process holds on one of the devices. It asks no filesystem for news: whose file
+// it is, is known without, and the server of another program's filesystem may be stopped or gone.
 func holds(dir string, devs []uint64) (string, bool) {
 	links := []string{"cwd", "root", "exe"}
 	for _, sub := range []string{"fd", "map_files"} {
@@ -86,8 +140,9 @@ func holds(dir string, devs []uint64) (string, bool) {
 	}
 	for _, l := range links {
 		link := filepath.Join(dir, l)
-		var st unix.Stat_t
-		if unix.Stat(link, &st) != nil || !slices.Contains(devs, st.Dev) {
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC, 0, &st) != nil ||
+			!slices.Contains(devs, unix.Mkdev(st.Dev_major, st.Dev_minor)) {
 			continue
 		}
 		if to, err := os.Readlink(link); err == nil {

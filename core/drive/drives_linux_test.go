@@ -255,7 +255,7 @@ func TestMapFileThatCannotBeWritten(t *testing.T) {
 
 func TestVolumeByLabelAndUUID(t *testing.T) {
 	label := fmt.Sprintf("ors t/%d", os.Getpid()%10000)
-	const uuid = "0b5e9f36-0c8e-4f3b-9d7f-4a1d30c3b5a1"
+	uuid := fmt.Sprintf("0b5e9f36-0c8e-4f3b-9d7f-%012x", uint64(os.Getpid())<<16|uint64(time.Now().UnixMilli()&0xffff))
 	dev := volumeOf(t, "-L", label, "-U", uuid)
 	d := newDrives(t)
 	for _, v := range []string{"LABEL=" + label, "UUID=" + strings.ToUpper(uuid)} {

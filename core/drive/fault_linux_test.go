@@ -3,9 +3,12 @@ package drive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -180,6 +183,22 @@ func TestUnmountThatCannotWrite(t *testing.T) {
 	}
 }
 
+// stall makes the storage hang until release is called, or the test ends.
+func (u *unit) stall(t *testing.T) (release func()) {
+	hang := make(chan struct{})
+	u.mu.Lock()
+	u.hang = hang
+	u.mu.Unlock()
+	release = sync.OnceFunc(func() {
+		u.mu.Lock()
+		u.hang = nil
+		u.mu.Unlock()
+		close(hang)
+	})
+	t.Cleanup(release)
+	return release
+}
+
 // While the storage hangs, every call ends in time, and Close tells of the helper that the kernel holds.
 func TestStorageHangs(t *testing.T) {
 	u, dev := faulty(t)
@@ -187,17 +206,7 @@ func TestStorageHangs(t *testing.T) {
 	s := Spec{Letter: "E:", Volume: dev, Filesystem: "ext4"}
 	m := mustMount(t, d, s)
 	write(t, m, "data", "cached")
-	hang := make(chan struct{})
-	u.mu.Lock()
-	u.hang = hang
-	u.mu.Unlock()
-	release := sync.OnceFunc(func() {
-		u.mu.Lock()
-		u.hang = nil
-		u.mu.Unlock()
-		close(hang)
-	})
-	t.Cleanup(release)
+	release := u.stall(t)
 	bounded := func() context.Context {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		t.Cleanup(cancel)
@@ -258,3 +267,78 @@ func benchmarkMount(b *testing.B, crash bool) {
 
 func BenchmarkMountClean(b *testing.B)  { benchmarkMount(b, false) }
 func BenchmarkMountReplay(b *testing.B) { benchmarkMount(b, true) }
+
+// hungRoot is a filesystem whose server can stop answering, as that of another program may at any time.
+type hungRoot struct {
+	fs.Inode
+	hang chan struct{} // closed when it is to answer again
+	hung atomic.Bool
+}
+
+var _ fs.NodeGetattrer = (*hungRoot)(nil)
+
+func (r *hungRoot) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if r.hung.Load() {
+		<-r.hang
+	}
+	out.Mode = 0o755 | fuse.S_IFDIR
+	return 0
+}
+
+// Whoever looks for the users of a volume must not wait for the filesystem that somebody else's process is in.
+func TestUsersAreFoundBesideAHungFilesystem(t *testing.T) {
+	dev := volumeOf(t)
+	d := newDrives(t)
+	m := mustMount(t, d, Spec{Letter: "E:", Volume: dev, Filesystem: "ext4"})
+	root, dir := &hungRoot{hang: make(chan struct{})}, t.TempDir()
+	server, err := fs.Mount(dir, root, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleepIn := func(dir string) *exec.Cmd {
+		c := exec.Command("sleep", "600")
+		c.Dir = dir
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	end := func(c *exec.Cmd) {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+	elsewhere := sleepIn(dir)
+	user := sleepIn(m.Path)
+	t.Cleanup(func() {
+		close(root.hang)
+		end(user)
+		end(elsewhere)
+		if err := server.Unmount(); err != nil {
+			t.Error(err)
+		}
+		server.Wait()
+	})
+	root.hung.Store(true)
+	var busy *BusyError
+	if err := d.Unmount(testContext(t), m); !errors.As(err, &busy) || len(busy.Who) != 1 ||
+		busy.Who[0].PID != user.Process.Pid {
+		t.Errorf("%v", err)
+	}
+}
+
+// A volume is found by its label although another device of this server hangs.
+func TestLabelIsFoundBesideAHungDevice(t *testing.T) {
+	u, hung := faulty(t)
+	label := fmt.Sprintf("ors h/%d", os.Getpid()%10000)
+	dev := volumeOf(t, "-L", label)
+	d := newDrives(t)
+	u.stall(t)
+	m := mustMount(t, d, Spec{Letter: "E:", Volume: "LABEL=" + label, Filesystem: "ext4"})
+	if m.Volume != dev {
+		t.Errorf("%s is %s, want %s", label, m.Volume, dev)
+	}
+	_, err := d.Mount(testContext(t), Spec{Letter: "F:", Volume: "LABEL=nowhere", Filesystem: "ext4"})
+	if code(err) != CodeVolume || !strings.Contains(err.Error(), hung) {
+		t.Errorf("%v; want a word about %s, which did not answer", err, hung)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"github.com/moby/sys/mountinfo"
@@ -21,6 +22,9 @@ import (
 
 // blockSize is what is read of a device past its caches: a multiple of every logical block size in use.
 const blockSize = 4096
+
+// devicePatience is how long a block device may take to show its superblock while a label is looked for.
+const devicePatience = 2 * time.Second
 
 // volume is a block device, found.
 type volume struct {
@@ -85,8 +89,28 @@ func resolveTag(dir, value string, match func(probed) bool) (volume, error) {
 	if err != nil {
 		return volume{}, &Error{Code: CodeVolume, Text: "listing block devices", Err: err}
 	}
-	var found []volume
-	for _, line := range strings.Split(string(parts), "\n") {
+	found, mute := searchDevices(string(parts), match)
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		text := fmt.Sprintf("no volume with %s %q", dir[3:], value)
+		if len(mute) > 0 {
+			text += fmt.Sprintf("; %s did not answer", strings.Join(mute, ", "))
+		}
+		return volume{}, &Error{Code: CodeVolume, Text: text, Next: "lsblk -f"}
+	}
+	return volume{}, &Error{Code: CodeVolume, Next: "give the device's path, or give each volume a label of its own",
+		Text: fmt.Sprintf("%d volumes have the %s %q: %s, %s", len(found), dir[3:], value, found[0].path, found[1].path)}
+}
+
+// searchDevices reads the superblocks of all block devices at once and says which match, and which did not answer: a
+// device that hangs is another's as far as anybody knows, and keeps nobody from his own.
+func searchDevices(partitions string, match func(probed) bool) (found []volume, mute []string) {
+	type answer struct{ match, ok bool }
+	var asked []volume
+	var answers []chan answer
+	for line := range strings.Lines(partitions) {
 		f := strings.Fields(line)
 		if len(f) != 4 || f[0] == "major" {
 			continue
@@ -95,18 +119,25 @@ func resolveTag(dir, value string, match func(probed) bool) (volume, error) {
 		if err != nil {
 			continue
 		}
-		if b, err := readBlock(v.path); err == nil && match(probe(b)) {
+		c := make(chan answer, 1)
+		asked, answers = append(asked, v), append(answers, c)
+		go func() {
+			yes, ok := within(devicePatience, func() bool {
+				b, err := readBlock(v.path)
+				return err == nil && match(probe(b))
+			})
+			c <- answer{yes, ok}
+		}()
+	}
+	for i, v := range asked {
+		switch a := <-answers[i]; {
+		case !a.ok:
+			mute = append(mute, v.path)
+		case a.match:
 			found = append(found, v)
 		}
 	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return volume{}, &Error{Code: CodeVolume, Text: fmt.Sprintf("no volume with %s %q", dir[3:], value), Next: "lsblk -f"}
-	}
-	return volume{}, &Error{Code: CodeVolume, Next: "give the device's path, or give each volume a label of its own",
-		Text: fmt.Sprintf("%d volumes have the %s %q: %s, %s", len(found), dir[3:], value, found[0].path, found[1].path)}
+	return found, mute
 }
 
 // udevName escapes a label as udev does in names below /dev/disk.
