@@ -2,6 +2,7 @@ package interconnect
 
 import (
 	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"hash"
@@ -105,7 +106,7 @@ func (h header) append(dst []byte) []byte {
 	return append(dst, h.version<<4|uint8(h.kind), h.sender<<6|h.link)
 }
 
-func appendHello(dst []byte, h *hello, mac hash.Hash) []byte {
+func appendHello(dst []byte, h *hello, m *mac) []byte {
 	start := len(dst)
 	dst = h.header.append(dst)
 	dst = append(dst, h.newest)
@@ -113,10 +114,10 @@ func appendHello(dst []byte, h *hello, mac hash.Hash) []byte {
 	dst = append(dst, h.echo[:]...)
 	dst = binary.BigEndian.AppendUint32(dst, h.boot)
 	dst = binary.BigEndian.AppendUint16(dst, h.incarnation)
-	return seal(dst, start, mac)
+	return seal(dst, start, m)
 }
 
-func appendBeat(dst []byte, b *beatFrame, mac hash.Hash) []byte {
+func appendBeat(dst []byte, b *beatFrame, m *mac) []byte {
 	start := len(dst)
 	dst = b.header.append(dst)
 	var flags uint8
@@ -143,10 +144,10 @@ func appendBeat(dst []byte, b *beatFrame, mac hash.Hash) []byte {
 	seconds := (max(b.Restarting, 0) + time.Second - 1) / time.Second // announced too short would be a lost partner
 	dst = binary.BigEndian.AppendUint16(dst, uint16(min(seconds, 0xffff)))
 	dst = append(dst, b.Losses)
-	return seal(dst, start, mac)
+	return seal(dst, start, m)
 }
 
-func appendFragment(dst []byte, f *fragment, mac hash.Hash) []byte {
+func appendFragment(dst []byte, f *fragment, m *mac) []byte {
 	start := len(dst)
 	dst = f.header.append(dst)
 	dst = append(dst, f.kind)
@@ -156,7 +157,7 @@ func appendFragment(dst []byte, f *fragment, mac hash.Hash) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, f.offset)
 	dst = binary.BigEndian.AppendUint16(dst, f.total)
 	dst = append(dst, f.data...)
-	return seal(dst, start, mac)
+	return seal(dst, start, m)
 }
 
 func appendUint24(dst []byte, v uint32) []byte {
@@ -165,22 +166,30 @@ func appendUint24(dst []byte, v uint32) []byte {
 
 func uint24(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) }
 
+// mac makes tags under one key. It keeps its memory, so that a tag costs none.
+type mac struct {
+	hash hash.Hash
+	sum  [sha256.Size]byte
+}
+
+func newMAC(key []byte) *mac { return &mac{hash: hmac.New(sha256.New, key)} }
+
+func (m *mac) tag(body []byte) []byte {
+	m.hash.Reset()
+	m.hash.Write(body)
+	return m.hash.Sum(m.sum[:0])[:tagLen]
+}
+
 // seal appends the tag over dst[start:] and the checksum over both.
-func seal(dst []byte, start int, mac hash.Hash) []byte {
-	mac.Reset()
-	mac.Write(dst[start:])
-	var sum [32]byte
-	dst = append(dst, mac.Sum(sum[:0])[:tagLen]...)
+func seal(dst []byte, start int, m *mac) []byte {
+	dst = append(dst, m.tag(dst[start:])...)
 	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
 
-// authentic says whether the frame's tag was made with mac's key.
-func authentic(frame []byte, mac hash.Hash) bool {
-	body := frame[:len(frame)-trailerLen]
-	mac.Reset()
-	mac.Write(body)
-	var sum [32]byte
-	return hmac.Equal(mac.Sum(sum[:0])[:tagLen], frame[len(body):len(body)+tagLen])
+// authentic says whether the frame's tag was made with m's key.
+func authentic(frame []byte, m *mac) bool {
+	n := len(frame) - trailerLen
+	return hmac.Equal(m.tag(frame[:n]), frame[n:n+tagLen])
 }
 
 // parseHeader checks the frame's checksum, version and shape. What it returns is not authenticated yet.

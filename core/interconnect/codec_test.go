@@ -2,8 +2,6 @@ package interconnect
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -50,7 +48,7 @@ func goldenFragment() fragment {
 
 // golden frames of this version stay as they are: the release before and the one after read them.
 func TestGoldenFrames(t *testing.T) {
-	mac := hmac.New(sha256.New, bytes.Repeat([]byte{0x5a}, 32))
+	mac := newMAC(bytes.Repeat([]byte{0x5a}, 32))
 	h, b, f := goldenHello(), goldenBeat(), goldenFragment()
 	frames := []struct {
 		name  string
@@ -107,7 +105,7 @@ func TestGoldenFrames(t *testing.T) {
 
 // TestEveryBeatFits proves MaxBeatWire, and that every beat comes out as it went in.
 func TestEveryBeatFits(t *testing.T) {
-	mac := hmac.New(sha256.New, []byte("key"))
+	mac := newMAC([]byte("key"))
 	rapid.Check(t, func(t *rapid.T) {
 		u32 := func(name string) uint32 { return rapid.Uint32().Draw(t, name) }
 		b := beatFrame{
@@ -138,7 +136,7 @@ func TestEveryBeatFits(t *testing.T) {
 }
 
 func TestWireLengths(t *testing.T) {
-	mac := hmac.New(sha256.New, []byte("key"))
+	mac := newMAC([]byte("key"))
 	h, b := goldenHello(), goldenBeat()
 	f := goldenFragment()
 	f.data = make([]byte, maxSerialFrame-fragmentLen-trailerLen)
@@ -152,7 +150,7 @@ func TestWireLengths(t *testing.T) {
 }
 
 func TestRestartingRoundsUp(t *testing.T) {
-	mac := hmac.New(sha256.New, []byte("key"))
+	mac := newMAC([]byte("key"))
 	for in, want := range map[time.Duration]time.Duration{
 		0: 0, -time.Second: 0, time.Millisecond: time.Second, time.Second: time.Second,
 		1001 * time.Millisecond: 2 * time.Second,
@@ -173,7 +171,7 @@ func TestRestartingRoundsUp(t *testing.T) {
 
 // TestUnknownFlagsAreIgnored is the rule by which the release before and the one after may add flags.
 func TestUnknownFlagsAreIgnored(t *testing.T) {
-	mac := hmac.New(sha256.New, []byte("key"))
+	mac := newMAC([]byte("key"))
 	b := goldenBeat()
 	frame := appendBeat(nil, &b, mac)[:beatLen]
 	frame[2] |= 0xf8
@@ -204,7 +202,7 @@ func TestBeatShare(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	mac := hmac.New(sha256.New, []byte("key"))
+	mac := newMAC([]byte("key"))
 	h, b, fr := goldenHello(), goldenBeat(), goldenFragment()
 	for _, seed := range [][]byte{
 		nil, {0}, appendHello(nil, &h, mac), appendBeat(nil, &b, mac), appendFragment(nil, &fr, mac),
@@ -245,7 +243,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func BenchmarkEncodeBeat(b *testing.B) {
-	mac := hmac.New(sha256.New, bytes.Repeat([]byte{1}, 32))
+	mac := newMAC(bytes.Repeat([]byte{1}, 32))
 	beat, buf := goldenBeat(), make([]byte, 0, 64)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -254,7 +252,7 @@ func BenchmarkEncodeBeat(b *testing.B) {
 }
 
 func BenchmarkDecodeBeat(b *testing.B) {
-	mac := hmac.New(sha256.New, bytes.Repeat([]byte{1}, 32))
+	mac := newMAC(bytes.Repeat([]byte{1}, 32))
 	beat := goldenBeat()
 	frame := appendBeat(nil, &beat, mac)
 	b.ReportAllocs()

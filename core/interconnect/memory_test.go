@@ -282,9 +282,9 @@ func joined(a, b *node) bool {
 func (n *node) session() *session {
 	n.Interconnect.mu.Lock()
 	defer n.Interconnect.mu.Unlock()
-	if n.shake.live == nil {
+	if n.endpoint.shake.live == nil {
 		return nil
 	}
-	s := *n.shake.live
+	s := *n.endpoint.shake.live
 	return &s
 }

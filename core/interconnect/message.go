@@ -18,6 +18,14 @@ const maxPartial = 8
 // deliveredLen is for how many messages before the newest it is known whether they have arrived.
 const deliveredLen = 1024
 
+func (m *Message) valid() error {
+	if m.Kind == 0 || len(m.Body) > MaxMessage {
+		return fmt.Errorf("message of kind %d with %d bytes: a kind of 1 to 255 and at most %d bytes would be right",
+			m.Kind, len(m.Body), MaxMessage)
+	}
+	return nil
+}
+
 // fragments cuts a message into pieces of at most size bytes, at least one. The caller fills in what belongs to the
 // session.
 func fragments(m Message, id uint32, size int) []fragment {

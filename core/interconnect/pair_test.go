@@ -357,12 +357,12 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 		wires[1].set(func(w *wire) { w.cut[2] = true })
 		from := len(w.frames())
 		a.Interconnect.mu.Lock()
-		s := a.shake.live
+		s := a.endpoint.shake.live
 		fr := fragment{
 			header: header{1, typeFragment, 1, 0}, kind: 1, session: s.id, seq: s.links[0].fragmentSeq + 1, id: 99, total: 3,
 			data: []byte("abc"),
 		}
-		frames := [][]byte{appendFragment(nil, &fr, s.mac), a.shake.appendHello(0, nonce{1}, b.shake.live.mine)}
+		frames := [][]byte{appendFragment(nil, &fr, s.mac), a.endpoint.shake.appendHello(0, nonce{1}, b.endpoint.shake.live.mine)}
 		a.Interconnect.mu.Unlock()
 		time.Sleep(testInterval)
 		synctest.Wait()
@@ -528,7 +528,7 @@ func TestDelayedHelloOpensNothing(t *testing.T) {
 		b.stop()
 		w.set(func(w *wire) { w.cut[1] = true }) // a answers b, but what b says then is kept back
 		a.Interconnect.mu.Lock()
-		ask := a.shake.ask(0, time.Now())
+		ask := a.endpoint.shake.ask(0, time.Now())
 		a.Interconnect.mu.Unlock()
 		from := len(w.frames())
 		b = start(t, 2, 2, nil, w)

@@ -1,8 +1,8 @@
 package interconnect
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +39,8 @@ const maxHelloInterval = time.Second
 // answersPerInterval is how many handshake frames a link sends at most in answer to what it receives.
 const answersPerInterval = 4
 
-// Interconnect is one server's end of all links. Make it with New, and run it once with Run.
+// Interconnect is one server's end of all links: an Endpoint with its links and the clock. Make it with New, and run
+// it once with Run.
 type Interconnect struct {
 	o      Options
 	events *eventQueue
@@ -47,67 +48,34 @@ type Interconnect struct {
 	links  []*linkState
 
 	sending  sync.Mutex // one message is cut up at a time; taken before mu
-	mu       sync.Mutex // held for microseconds: nothing below it waits for anything
-	shake    *handshake
-	pieces   reassembly
-	beat     Beat
-	goodbye  bool
-	refusals map[string]time.Time // when an event told of this reason last
+	mu       sync.Mutex // over endpoint, held for microseconds: nothing below it waits for anything
+	endpoint *Endpoint
 }
 
-// linkState is what an Interconnect keeps of one link. All but its first fields are under Interconnect.mu.
+// linkState is what an Interconnect keeps of one link.
 type linkState struct {
 	index int
 	link  Link
 	kick  chan struct{} // a beat is due at once
-
-	open      bool
-	reason    string
-	lastBeat  time.Time
-	lastHeard time.Time // newest frame that proves the partner fresh
-	lastAck   time.Time // the partner has acknowledged a new beat: both directions work
-	trip      time.Duration
-	answers   int // handshake frames sent in answer since answersAt
-	answersAt time.Time
-	garbled   uint64
-	tag       uint64
-	replay    uint64
-	reflected uint64
 }
 
 // New checks the options.
 func New(o Options) (*Interconnect, error) {
-	switch {
-	case o.Pair == "":
-		return nil, errors.New("interconnect: the pair has no name")
-	case o.Self != 1 && o.Self != 2:
-		return nil, fmt.Errorf("interconnect: this server is %d of the pair: 1 or 2 would be right", o.Self)
-	case len(o.Key) < MinKey:
-		return nil, fmt.Errorf("interconnect: the key has %d bytes: at least %d would be right", len(o.Key), MinKey)
-	case o.Interval <= 0 || o.Timeout <= o.Interval:
-		return nil, fmt.Errorf("interconnect: time-out %v does not exceed the interval %v", o.Timeout, o.Interval)
-	case len(o.Links) == 0 || len(o.Links) > maxLinks:
-		return nil, fmt.Errorf("interconnect: %d links: 1 to %d would be right", len(o.Links), maxLinks)
-	}
-	if o.Rand == nil {
-		o.Rand = rand.Reader
-	}
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
-	shake, err := newHandshake(&o)
-	if err != nil {
-		return nil, fmt.Errorf("interconnect: %w", err)
-	}
-	i := &Interconnect{
-		o: o, events: newEventQueue(), logs: make(chan func(hclog.Logger), 64), shake: shake,
-		refusals: map[string]time.Time{},
+	i := &Interconnect{o: o, events: newEventQueue(), logs: make(chan func(hclog.Logger), 64)}
+	eo := EndpointOptions{
+		Pair: o.Pair, Self: o.Self, Key: o.Key, Interval: o.Interval, Timeout: o.Timeout,
+		Boot: o.Boot, Incarnation: o.Incarnation, Rand: o.Rand,
 	}
 	for n, l := range o.Links {
-		if l.MaxFrame() < maxSerialFrame {
-			return nil, fmt.Errorf("interconnect: link %s takes %d bytes, a beat has %d", l.Name(), l.MaxFrame(), maxSerialFrame)
-		}
-		i.links = append(i.links, &linkState{index: n, link: l, kick: make(chan struct{}, 1), reason: "not opened yet"})
+		eo.Links = append(eo.Links, LinkInfo{Name: l.Name(), Kind: l.Kind(), MaxFrame: l.MaxFrame()})
+		i.links = append(i.links, &linkState{index: n, link: l, kick: make(chan struct{}, 1)})
+	}
+	var err error
+	if i.endpoint, err = NewEndpoint(eo); err != nil {
+		return nil, err
 	}
 	return i, nil
 }
@@ -147,15 +115,10 @@ func (i *Interconnect) Events() <-chan Event { return i.events.out }
 // SetBeat sets what the next beats say. Boot and Incarnation are those of the Options. Only another unit in HeldUnit
 // waits for the next interval; any other change is sent at once.
 func (i *Interconnect) SetBeat(b Beat) {
-	b.Boot, b.Incarnation = i.o.Boot, i.o.Incarnation
 	i.mu.Lock()
-	old := i.beat
-	if old.HeldUnit != b.HeldUnit {
-		old.HeldUnit, old.Held = b.HeldUnit, b.Held
-	}
-	i.beat = b
+	atOnce := i.endpoint.SetBeat(b)
 	i.mu.Unlock()
-	if old != b {
+	if atOnce {
 		i.kickAll()
 	}
 }
@@ -194,65 +157,55 @@ func (i *Interconnect) runBeats(ctx context.Context, l *linkState) {
 	}
 }
 
-// pause is the time between two regular beats or handshake frames.
 func (i *Interconnect) pause() time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if s := i.shake.live; s != nil && s.confirmed {
-		return i.o.Interval
-	}
-	return min(i.o.Interval, maxHelloInterval)
+	return i.endpoint.Pause()
 }
 
-// send sends what is due on a link: a handshake frame until the session is confirmed, and a beat where there is a
-// session.
+// send sends what is due on a link.
 func (i *Interconnect) send(l *linkState) {
-	now := time.Now()
 	i.mu.Lock()
-	if !l.open {
-		i.mu.Unlock()
-		return
-	}
-	hello := i.shake.due(l.index, now)
-	var beat []byte
-	if i.shake.live != nil {
-		beat = i.nextBeat(l, now)
+	due := i.endpoint.Due(l.index, time.Now())
+	frames := make([][]byte, len(due))
+	for n, f := range due {
+		frames[n] = bytes.Clone(f)
 	}
 	i.mu.Unlock()
-	for _, f := range [][]byte{hello, beat} {
-		if f != nil {
-			l.link.Send(f, true)
-		}
+	for _, f := range frames {
+		l.link.Send(f, true)
 	}
 }
 
-// nextBeat makes the link's next beat. There is a session.
-func (i *Interconnect) nextBeat(l *linkState, now time.Time) []byte {
-	s := i.shake.live
-	ls := &s.links[l.index]
-	f := beatFrame{
-		header:  header{s.version, typeBeat, i.o.Self, uint8(l.index)},
-		session: s.id, seq: ls.nextBeat(now), Beat: i.beat,
+// receive takes one frame of a link.
+func (i *Interconnect) receive(l *linkState, frame []byte, now time.Time) {
+	i.mu.Lock()
+	r := i.endpoint.Receive(l.index, frame, now)
+	for _, e := range r.Events {
+		i.events.put(e) // under the lock: no beat may overtake the opening of its session
+		if e.Kind == SessionOpen {
+			i.log(func(log hclog.Logger) {
+				log.Info("session opened", "link", e.Link, "boot", fmt.Sprintf("%08x", e.PeerBoot),
+					"incarnation", e.PeerIncarnation)
+			})
+		}
 	}
-	f.ack, f.hold = ls.ack(now)
-	f.Boot, f.Incarnation = i.o.Boot, i.o.Incarnation
-	f.Leaving = f.Leaving || i.goodbye
-	return appendBeat(make([]byte, 0, maxSerialFrame), &f, s.mac)
+	answer := bytes.Clone(r.Answer)
+	i.mu.Unlock()
+	if answer != nil {
+		l.link.Send(answer, true)
+	}
+	if r.Opened {
+		i.kickAll()
+	}
 }
 
 func (i *Interconnect) linkChanged(l *linkState, up bool, reason string, now time.Time) {
-	if up {
-		reason = ""
-	}
 	i.mu.Lock()
-	if l.open == up && l.reason == reason {
+	e, changed := i.endpoint.LinkChanged(l.index, up, reason, now)
+	if !changed {
 		i.mu.Unlock()
 		return
-	}
-	l.open, l.reason = up, reason
-	e := Event{Kind: LinkUp, At: now, Link: l.link.Name()}
-	if !up {
-		e.Kind, e.Text = LinkDown, reason
 	}
 	i.events.put(e)
 	i.mu.Unlock()
@@ -272,11 +225,8 @@ func (i *Interconnect) linkChanged(l *linkState, up bool, reason string, now tim
 func (i *Interconnect) Links() []LinkStatus {
 	out := make([]LinkStatus, len(i.links))
 	i.mu.Lock()
-	for n, l := range i.links {
-		out[n] = LinkStatus{
-			Name: l.link.Name(), Kind: l.link.Kind(), Open: l.open, Reason: l.reason, LastBeat: l.lastBeat, RoundTrip: l.trip,
-			Garbled: l.garbled, RefusedTag: l.tag, RefusedReplay: l.replay, RefusedReflected: l.reflected,
-		}
+	for n := range out {
+		out[n] = i.endpoint.Status(n)
 	}
 	i.mu.Unlock()
 	for n, l := range i.links {
@@ -296,17 +246,11 @@ func (i *Interconnect) Links() []LinkStatus {
 // intervals or ctx ends.
 func (i *Interconnect) Goodbye(ctx context.Context) error {
 	i.mu.Lock()
-	i.goodbye = true
-	s := i.shake.live
-	if s == nil {
-		i.mu.Unlock()
-		return fmt.Errorf("goodbye: %w", ErrNoSession)
-	}
-	first := make([]uint32, len(s.links)) // newest number before the goodbye
-	for n := range s.links {
-		first[n] = s.links[n].beatSeq
-	}
+	err := i.endpoint.Leave()
 	i.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("goodbye: %w", err)
+	}
 	const tries, atLeast = 12, 3
 	pause := time.NewTicker(min(max(i.o.Interval/4, 5*time.Millisecond), 500*time.Millisecond))
 	defer pause.Stop()
@@ -317,96 +261,49 @@ func (i *Interconnect) Goodbye(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("goodbye: not acknowledged: %w", ctx.Err())
 		}
-		if n+1 >= atLeast && i.acknowledged(s, first) {
+		i.mu.Lock()
+		heard := i.endpoint.LeaveHeard()
+		i.mu.Unlock()
+		if n+1 >= atLeast && heard {
 			return nil
 		}
 	}
 	return errors.New("goodbye: not acknowledged by the partner within three intervals")
 }
 
-func (i *Interconnect) acknowledged(s *session, first []uint32) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	live := i.shake.live
-	for n := range live.links {
-		if a := live.links[n].acked; a > first[n] || live != s && a > 0 { // every beat of a newer session says goodbye
-			return true
-		}
-	}
-	return false
-}
-
 // Send sends a message to the partner over one link: the best network link on which both directions work, else a
 // serial one unless the message is NetworkOnly. It arrives once or not at all.
 func (i *Interconnect) Send(m Message) error {
-	if m.Kind == 0 || len(m.Body) > MaxMessage {
-		return fmt.Errorf("message of kind %d with %d bytes: a kind of 1 to 255 and at most %d bytes would be right",
-			m.Kind, len(m.Body), MaxMessage)
+	if err := m.valid(); err != nil {
+		return err
 	}
 	i.sending.Lock() // fragments leave in the order of their numbers
 	defer i.sending.Unlock()
-	i.mu.Lock()
-	s, l := i.shake.live, i.bestLink(m.NetworkOnly, time.Now())
-	switch {
-	case s == nil:
+	out, l, err := i.begin(m)
+	for err == nil {
+		var frame []byte
+		i.mu.Lock() // for one frame at a time, since beats need it
+		frame, err = out.Next()
 		i.mu.Unlock()
-		return ErrNoSession
-	case l == nil:
-		i.mu.Unlock()
-		return ErrNoLink
-	}
-	s.nextMessage++
-	id := s.nextMessage
-	i.mu.Unlock()
-	for _, f := range fragments(m, id, l.link.MaxFrame()-fragmentLen-trailerLen) {
-		frame := i.seal(s, l, &f)
 		if frame == nil {
-			return ErrNoSession
+			break
 		}
 		if !l.link.Send(frame, false) {
 			return fmt.Errorf("link %s: %w", l.link.Name(), ErrBusy)
 		}
 	}
-	return nil
+	return err
 }
 
-// seal numbers and encodes one fragment, with the lock held for no longer, since beats need it. It returns nil when
-// s is not the live session any more.
-func (i *Interconnect) seal(s *session, l *linkState, f *fragment) []byte {
+func (i *Interconnect) begin(m Message) (*Outgoing, *linkState, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.shake.live != s {
-		return nil
+	n, err := i.endpoint.BestLink(m.NetworkOnly, time.Now())
+	if err != nil {
+		return nil, nil, err
 	}
-	ls := &s.links[l.index]
-	ls.fragmentSeq++
-	f.header = header{s.version, typeFragment, i.o.Self, uint8(l.index)}
-	f.session, f.seq = s.id, ls.fragmentSeq
-	return appendFragment(nil, f, s.mac)
-}
-
-// bestLink ranks the open links: both directions known to work, then network before serial, then the shortest round
-// trip.
-func (i *Interconnect) bestLink(networkOnly bool, now time.Time) *linkState {
-	var best *linkState
-	score := func(l *linkState) (n int) {
-		if now.Sub(l.lastAck) < i.o.Timeout {
-			n += 2
-		}
-		if l.link.Kind() != "serial" {
-			n++
-		}
-		return n
-	}
-	for _, l := range i.links {
-		if !l.open || now.Sub(l.lastHeard) >= i.o.Timeout || networkOnly && l.link.Kind() == "serial" {
-			continue
-		}
-		if best == nil || score(l) > score(best) || score(l) == score(best) && l.trip < best.trip {
-			best = l
-		}
-	}
-	return best
+	out, err := i.endpoint.Begin(m, n)
+	return out, i.links[n], err
 }
 
 // log has a line written without waiting for it; when too many wait, it is left out.

@@ -2,11 +2,9 @@ package interconnect
 
 import (
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 	"time"
@@ -44,7 +42,7 @@ type session struct {
 	mine, peer      nonce
 	version         uint8 // the newest that both speak
 	id              uint16
-	mac             hash.Hash
+	mac             *mac
 	peerBoot        uint32
 	peerIncarnation uint16
 	confirmed       bool      // a frame of the session was heard: the partner has it, too
@@ -114,13 +112,13 @@ type handshake struct {
 	fresh       time.Duration // a session heard within this time is not given up for an answer to somebody else
 	nonceLife   time.Duration // an answer that comes later is refused
 
-	hello     hash.Hash // tag of handshake frames
-	nonce     nonce     // ours, not used yet; zero: none
+	hello     *mac  // tag of handshake frames
+	nonce     nonce // ours, not used yet; zero: none
 	nonceBorn time.Time
 	live      *session
 }
 
-func newHandshake(o *Options) (*handshake, error) {
+func newHandshake(o *EndpointOptions) (*handshake, error) {
 	h := &handshake{
 		self: o.Self, pair: o.Pair, key: o.Key, links: len(o.Links), boot: o.Boot, incarnation: o.Incarnation, rand: o.Rand,
 		fresh: 3 * o.Interval, nonceLife: max(2*o.Timeout, 2*time.Second),
@@ -129,7 +127,7 @@ func newHandshake(o *Options) (*handshake, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the handshake's key: %w", err)
 	}
-	h.hello = hmac.New(sha256.New, k)
+	h.hello = newMAC(k)
 	return h, nil
 }
 
@@ -221,7 +219,7 @@ func (h *handshake) open(f *hello, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("derive the session's key: %w", err)
 	}
-	s.mac = hmac.New(sha256.New, k[:sha256.Size])
+	s.mac = newMAC(k[:sha256.Size])
 	s.id = uint16(k[sha256.Size])<<8 | uint16(k[sha256.Size+1])
 	s.links = make([]linkSession, h.links)
 	h.live, h.nonce = s, nonce{}

@@ -26,8 +26,8 @@ func TestWindow(t *testing.T) {
 // up.
 func TestNonceIsUsedOnce(t *testing.T) {
 	now := time.Unix(1000, 0)
-	h, err := newHandshake(&Options{
-		Pair: "p", Self: 1, Key: testKey, Interval: time.Second, Timeout: 5 * time.Second, Links: make([]Link, 1),
+	h, err := newHandshake(&EndpointOptions{
+		Pair: "p", Self: 1, Key: testKey, Interval: time.Second, Timeout: 5 * time.Second, Links: make([]LinkInfo, 1),
 		Rand: rand.Reader,
 	})
 	if err != nil {
