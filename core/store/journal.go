@@ -1,9 +1,9 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +30,7 @@ const (
 // Record is one event of the journal. Pos and At are set by the journal where they are zero.
 type Record struct {
 	Pos    uint64         `json:"pos"`              // 1, 2, …: grows by one with each record
+	ID     string         `json:"id,omitempty"`     // of the decision that the record tells of; `orscore why ID`
 	At     time.Time      `json:"at"`               // wall clock of this server
 	Server string         `json:"server,omitempty"` // who wrote it
 	Kind   string         `json:"kind,omitempty"`   // one of the Kind constants
@@ -40,20 +41,44 @@ type Record struct {
 	Op     uint64         `json:"op,omitempty"`   // operation id that the record belongs to
 	Step   string         `json:"step,omitempty"` // step of that operation
 	Data   map[string]any `json:"data,omitempty"`
+	// Body is what the ledger and the record of decisions hold besides: it belongs to whoever writes it.
+	Body json.RawMessage `json:"body,omitempty"`
 }
 
+// logKind tells the logs of a state directory apart.
+type logKind struct {
+	name  string // of its files: NAME-POSITION.log
+	what  string // for people
+	limit int64  // bytes of a file after which the next one is begun
+	files int    // files kept, the one being written included
+	queue int    // records waiting for the disk
+}
+
+// The names of the logs, for ReadLog.
 const (
-	journalLimit  = 8 << 20         // bytes of a file after which the next one is begun
-	journalFiles  = 2               // files kept, the one being written included
-	queueLimit    = 4096            // records waiting for the disk
+	JournalName   = "journal"
+	LedgerName    = "ledger"
+	DecisionsName = "decisions"
+)
+
+const journalFiles = 2
+
+var (
+	journalKind   = logKind{JournalName, "event journal", 8 << 20, journalFiles, 4096}
+	ledgerKind    = logKind{LedgerName, "ownership ledger", 8 << 20, 4, 1024}
+	decisionsKind = logKind{DecisionsName, "record of decisions", 8 << 20, 3, 1024}
+)
+
+const (
 	batchLimit    = 256             // records flushed together
 	appendTimeout = 1 * time.Minute // a disk that is silent for longer has failed
 )
 
-// journal is a sequence of files of frames. One goroutine, run, writes; any other reads what is flushed.
+// journal is a sequence of files of frames: the event journal itself, and the logs made like it.
+// One goroutine, run, writes; any other reads what is flushed.
 type journal struct {
 	dir   string
-	limit int64
+	kind  logKind
 	warn  func(string)
 	queue chan entry
 	done  chan struct{} // closed when run has ended
@@ -91,10 +116,10 @@ type result struct {
 	err    error
 }
 
-func openJournal(dir string, limit int64, warn func(string)) (*journal, error) {
+func openJournal(dir string, kind logKind, warn func(string)) (*journal, error) {
 	j := &journal{
-		dir: dir, limit: limit, warn: warn, next: 1,
-		queue: make(chan entry, queueLimit), done: make(chan struct{}), changed: make(chan struct{}),
+		dir: dir, kind: kind, warn: warn, next: 1,
+		queue: make(chan entry, kind.queue), done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	if err := j.reopen(); err != nil {
 		return nil, err
@@ -105,17 +130,9 @@ func openJournal(dir string, limit int64, warn func(string)) (*journal, error) {
 
 // reopen lists the files, cuts the newest one's torn tail off, and finds the next position.
 func (j *journal) reopen() error {
-	paths, err := filepath.Glob(filepath.Join(j.dir, "journal-*.log"))
+	paths, firsts, err := logFiles(j.dir, j.kind.name)
 	if err != nil {
 		return err
-	}
-	slices.Sort(paths)
-	firsts := make([]uint64, len(paths)+1)
-	firsts[len(paths)] = math.MaxUint64
-	for i, path := range paths {
-		if _, err := fmt.Sscanf(filepath.Base(path), "journal-%d.log", &firsts[i]); err != nil {
-			return fmt.Errorf("file %s has no position in its name: %w", path, err)
-		}
 	}
 	for i, path := range paths {
 		raw, err := os.ReadFile(path)
@@ -124,12 +141,12 @@ func (j *journal) reopen() error {
 		}
 		scan := scanFrames(raw, firsts[i+1])
 		for _, d := range scan.damaged {
-			j.warn(fmt.Sprintf("ORS-6008: journal %s: %d damaged bytes at %d passed over", path, d.length, d.at))
+			j.warn(fmt.Sprintf("ORS-6008: %s %s: %d damaged bytes at %d passed over", j.kind.what, path, d.length, d.at))
 		}
 		j.next = max(j.next, firsts[i], scan.last+1)
 		if i == len(paths)-1 && scan.good < int64(len(raw)) {
-			j.warn(fmt.Sprintf("ORS-6008: journal %s: torn tail of %d bytes cut off at %d",
-				path, int64(len(raw))-scan.good, scan.good))
+			j.warn(fmt.Sprintf("ORS-6008: %s %s: torn tail of %d bytes cut off at %d",
+				j.kind.what, path, int64(len(raw))-scan.good, scan.good))
 			if err := cut(path, scan.good); err != nil {
 				return err
 			}
@@ -159,7 +176,7 @@ func cut(path string, size int64) error {
 
 // begin starts a new file at the next position.
 func (j *journal) begin() error {
-	path := filepath.Join(j.dir, fmt.Sprintf("journal-%020d.log", j.next))
+	path := filepath.Join(j.dir, logFile(j.kind.name, j.next))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -181,12 +198,12 @@ func (j *journal) begin() error {
 // prune removes the files that are too many. One that cannot be removed now is tried again with the next.
 func (j *journal) prune() {
 	j.mu.Lock()
-	old := j.segments[:max(0, len(j.segments)-journalFiles)]
+	old := j.segments[:max(0, len(j.segments)-j.kind.files)]
 	j.segments = slices.Clone(j.segments[len(old):])
 	j.mu.Unlock()
 	for _, s := range old {
 		if err := os.Remove(s.path); err != nil {
-			j.warn(fmt.Sprintf("ORS-6008: old journal file cannot be removed: %v", err))
+			j.warn(fmt.Sprintf("ORS-6008: old file of the %s cannot be removed: %v", j.kind.what, err))
 		}
 	}
 }

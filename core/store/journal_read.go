@@ -110,7 +110,7 @@ func (j *journal) advance(c *cursor) (records []Record, changed <-chan struct{},
 			continue // removed as too old since segments was read
 		}
 		if err != nil {
-			return nil, nil, false, fmt.Errorf("ORS-6010: journal %s cannot be read: %w", s.path, err)
+			return nil, nil, false, fmt.Errorf("ORS-6010: %s %s cannot be read: %w", j.kind.what, s.path, err)
 		}
 		for _, r := range scanFrames(raw, math.MaxUint64).records {
 			if r.Pos > c.pos {

@@ -57,7 +57,7 @@ func (j *journal) commit(batch []entry) {
 	}
 	err := j.write(data)
 	if err != nil {
-		err = fmt.Errorf("ORS-6004: the event journal in %s cannot be written: %w", j.dir, err)
+		err = fmt.Errorf("ORS-6004: the %s in %s cannot be written: %w", j.kind.what, j.dir, err)
 	}
 	j.settle(batch, pos, int64(len(data)), err)
 }
@@ -72,7 +72,7 @@ func (j *journal) withLost(batch []entry) []entry {
 	}
 	r := Record{
 		At: time.Now(), Kind: KindAgent, Code: "ORS-6009",
-		Text: fmt.Sprintf("%d records of the journal were lost before this one.", j.lost), Why: fmt.Sprint(j.failure),
+		Text: fmt.Sprintf("%d records of the %s were lost before this one.", j.lost, j.kind.what), Why: fmt.Sprint(j.failure),
 		Data: map[string]any{"lost": j.lost},
 	}
 	return append([]entry{{record: r}}, batch...)
@@ -98,7 +98,7 @@ func (j *journal) encodeAll(batch []entry) []entry {
 		default:
 			good = append(good, entry{record: Record{
 				At: e.record.At, Kind: e.record.Kind, Code: "ORS-6009",
-				Text: fmt.Sprintf("A record of the journal was lost: %v.", err),
+				Text: fmt.Sprintf("A record of the %s was lost: %v.", j.kind.what, err),
 			}})
 		}
 	}
@@ -108,7 +108,7 @@ func (j *journal) encodeAll(batch []entry) []entry {
 // write appends data to the newest file and flushes it, beginning a new file where the last one is full or has failed.
 func (j *journal) write(data []byte) error {
 	last := &j.segments[len(j.segments)-1]
-	if j.file != nil && last.size > 0 && last.size+int64(len(data)) > j.limit {
+	if j.file != nil && last.size > 0 && last.size+int64(len(data)) > j.kind.limit {
 		err := j.file.Close()
 		j.file = nil
 		if err != nil {
@@ -162,5 +162,5 @@ func (j *journal) settle(batch []entry, next uint64, size int64, err error) {
 func (j *journal) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.failure = fmt.Errorf("ORS-6004: the event journal in %s cannot be closed: %w", j.dir, err)
+	j.failure = fmt.Errorf("ORS-6004: the %s in %s cannot be closed: %w", j.kind.what, j.dir, err)
 }

@@ -1,5 +1,5 @@
 // Package store keeps what must survive the agent: hard state (atomically replaced, two slots, checked), the handles of
-// applications, and the event journal (append-only).
+// applications, the event journal, the ledger of ownership and the record of decisions (all three append-only).
 //
 // It must never say that something is written before it is on the disk, and never repair by guessing: a damaged slot is
 // reported and the other one is used. One agent at a time may hold a state directory.
@@ -34,6 +34,8 @@ type Store struct {
 	incarnation int
 	lock        *os.File
 	journal     *journal
+	ledger      *journal
+	decisions   *journal
 
 	mu       sync.Mutex // guards what follows and every write of a slot or a handle
 	hard     *slots
@@ -48,10 +50,10 @@ type Store struct {
 // around is told by Warnings. Damage of the hard state is told by LoadHard, so that an operator can still read the
 // journal.
 func Open(dir string) (*Store, error) {
-	return open(dir, journalLimit)
+	return open(dir, journalKind)
 }
 
-func open(dir string, limit int64) (_ *Store, err error) {
+func open(dir string, kind logKind) (_ *Store, err error) {
 	s := &Store{dir: dir}
 	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("ORS-6002: state directory %s cannot be used: %w", dir, err)
@@ -70,8 +72,19 @@ func open(dir string, limit int64) (_ *Store, err error) {
 	if err := s.countStart(); err != nil {
 		return nil, err
 	}
-	if s.journal, err = openJournal(dir, limit, s.warn); err != nil {
-		return nil, fmt.Errorf("ORS-6004: event journal in %s cannot be opened: %w", dir, err)
+	var opened []*journal
+	for _, l := range []struct {
+		to   **journal
+		kind logKind
+	}{{&s.journal, kind}, {&s.ledger, ledgerKind}, {&s.decisions, decisionsKind}} {
+		if *l.to, err = openJournal(dir, l.kind, s.warn); err != nil {
+			err = fmt.Errorf("ORS-6004: %s in %s cannot be opened: %w", l.kind.what, dir, err)
+			for _, j := range opened {
+				err = errors.Join(err, j.close())
+			}
+			return nil, err
+		}
+		opened = append(opened, *l.to)
 	}
 	return s, nil
 }
@@ -276,7 +289,28 @@ func (s *Store) Follow(ctx context.Context, after uint64, fn func(Record) error)
 	return s.journal.follow(ctx, after, fn)
 }
 
-// Close writes the queued notes, ends the journal's goroutine and lets the directory go. A second Close does nothing.
+// Log is one of the logs beside the journal. Its methods are those of the Store of the same names.
+type Log struct{ j *journal }
+
+// Ledger is where the claims, grants and losses of units are written down.
+func (s *Store) Ledger() Log { return Log{s.ledger} }
+
+// Decisions is where decisions are written down with what they rest on.
+func (s *Store) Decisions() Log { return Log{s.decisions} }
+
+// Append is as Store.Append.
+func (l Log) Append(r *Record) error { return l.j.append(r) }
+
+// Note is as Store.Note.
+func (l Log) Note(r Record) { l.j.note(r) }
+
+// Err is as Store.JournalError.
+func (l Log) Err() error { return l.j.lastError() }
+
+// Read is as Store.Read.
+func (l Log) Read(after uint64, last int) ([]Record, error) { return l.j.read(after, last) }
+
+// Close writes the queued notes, ends the logs' goroutines and lets the directory go. A second Close does nothing.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -285,7 +319,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	return errors.Join(s.journal.close(), s.lock.Close())
+	return errors.Join(s.journal.close(), s.ledger.close(), s.decisions.close(), s.lock.Close())
 }
 
 // handleSuffix ends the name of every handle's file, which tells them from temporary files.

@@ -353,7 +353,7 @@ func checkTail(t *testing.T, name string, data []byte, want int) {
 		t.Fatal(err)
 	}
 	var told []string
-	j, err := openJournal(dir, journalLimit, func(w string) { told = append(told, w) })
+	j, err := openJournal(dir, journalKind, func(w string) { told = append(told, w) })
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -403,7 +403,7 @@ func TestDamagedMiddle(t *testing.T) {
 
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
-	s, err := open(dir, 2000)
+	s, err := open(dir, logKind{JournalName, "event journal", 2000, journalFiles, 4096})
 	if err != nil {
 		t.Fatal(err)
 	}
