@@ -15,6 +15,7 @@ import (
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/node"
+	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/pluginhost"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
@@ -82,7 +83,7 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), log)
 	if a.links, err = interconnect.New(interconnect.Options{
 		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key, Interval: c.Interconnect.Interval,
-		Timeout: c.Interconnect.Timeout, Links: links(c, log), Boot: node.BootHash(boot),
+		Timeout: c.Interconnect.Timeout, Links: links(c, log), Boot: loop.BootHash(boot),
 		Incarnation: a.store.Incarnation16(), Log: log.Named("interconnect"),
 	}); err != nil {
 		return nil, err

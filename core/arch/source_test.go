@@ -21,6 +21,7 @@ var pure = []struct {
 	deterministic bool
 }{
 	{"core/failover/*.go", true},
+	{"core/node/loop/*.go", false},
 	{"core/interconnect/detector.go", false},
 	{"core/interconnect/codec.go", false},
 	{"internal/cobs/splitter.go", false},

@@ -29,12 +29,6 @@ func (n *Node) act(a failover.Action) {
 		n.work(a, func(ctx context.Context, a failover.Action) { n.workers[a.Group].checkReady(ctx, a) })
 	case failover.Attach, failover.StartApps, failover.StopApps, failover.Detach, failover.KillAll:
 		n.workers[a.Group].give(a)
-	case failover.Tell:
-		n.tellMove(a)
-	case failover.MoveEnded:
-		n.moveEnded(a)
-	case failover.Note:
-		n.note(a)
 	}
 }
 
@@ -42,7 +36,7 @@ func (n *Node) act(a failover.Action) {
 // and one swap a unit, and one of the rest a group, each with a deadline.
 func (n *Node) work(a failover.Action, f func(context.Context, failover.Action)) {
 	n.goRun(func(ctx context.Context) {
-		ctx, cancel := context.WithDeadline(ctx, n.when(a.Deadline))
+		ctx, cancel := context.WithDeadline(ctx, n.loop.When(a.Deadline))
 		defer cancel()
 		f(ctx, a)
 	})
@@ -54,11 +48,11 @@ func (n *Node) unitName(i int) string { return n.cfg.Units()[i].Storage.Name }
 func (n *Node) inspect(ctx context.Context, a failover.Action) {
 	st, err := n.o.Switches[a.Unit].Inspect(ctx)
 	if err != nil {
-		n.live.unitError(a.Unit, err)
+		n.view.UnitError(a.Unit, err)
 		n.send(failover.Event{Kind: failover.UnitMute, Unit: a.Unit, Op: a.Op, Text: err.Error()})
 		return
 	}
-	n.live.unitState(a.Unit, st)
+	n.view.Unit(a.Unit, st)
 	n.send(failover.Event{Kind: failover.UnitRead, Unit: a.Unit, Op: a.Op, Key: st.Key})
 }
 
@@ -72,7 +66,7 @@ func (n *Node) swap(ctx context.Context, a failover.Action) {
 func (n *Node) noteSwap(unit int, st storage.State, err error) {
 	switch {
 	case err == nil:
-		n.live.unitState(unit, st)
+		n.view.Unit(unit, st)
 	case errors.Is(err, storage.ErrConflict):
 		n.o.Log.Info("a swap met another key", "unit", n.unitName(unit), "found", st.Key)
 	default:
@@ -104,40 +98,7 @@ func (n *Node) swapGroup(ctx context.Context, a failover.Action) {
 	n.send(failover.Event{Kind: done, Group: a.Group, Op: a.Op})
 }
 
-func (n *Node) groupName(g int) string {
-	if g < 0 {
-		return ""
-	}
-	return n.cfg.Groups[g].Name
-}
-
-// note writes what the decision said into the journal, and the steps of a takeover beside it.
-func (n *Node) note(a failover.Action) {
-	if a.Group < 0 {
-		kind := "agent"
-		switch a.Step {
-		case "verdict":
-			return // noteVerdict has it, with its evidence
-		case "bid", "winner-died":
-			kind = "arbitration"
-		}
-		n.record(store.Record{Kind: kind, Step: a.Step, Code: a.Code, Text: a.Text})
-		return
-	}
-	moved := n.live.groupPhase(a.Group, a.Step)
-	n.live.groupWhy(a.Group, a.Text)
-	n.record(store.Record{Kind: "group", Group: n.groupName(a.Group), Step: a.Step, Code: a.Code, Text: a.Text, Op: a.Op,
-		Data: map[string]any{"epoch": a.Epoch}})
-	if !moved {
-		return
-	}
-	switch a.Step {
-	case failover.Attaching.String():
-		n.stepRecord(a.Group, "claimed", a.Op, "The storage is this server's.", nil)
-	case failover.Active.String():
-		n.stepRecord(a.Group, "active", a.Op, "All applications of the group answer.", nil)
-	}
-}
+func (n *Node) groupName(g int) string { return n.loop.GroupName(g) }
 
 // stepRecord writes one step of a group's way up or down, for timelines.
 func (n *Node) stepRecord(group int, step string, op uint64, text string, data map[string]any) {

@@ -86,7 +86,7 @@ func (p *app) save(h *pluginv1.Handle) error {
 }
 
 func (p *app) show(state, detail string) {
-	p.w.n.live.application(p.w.index, p.cfg.Name, state, "", detail)
+	p.w.n.view.Application(p.w.index, p.cfg.Name, state, "", detail)
 }
 
 // ready asks the plugin whether the application could be started here.
@@ -313,8 +313,8 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Probe.Timeout)
 	defer cancel()
-	live := &p.w.n.live
-	a, err := p.request(live.mounted(p.w.index))
+	view := p.w.n.view
+	a, err := p.request(view.Mounted(p.w.index))
 	var r *pluginv1.ProbeResponse
 	if err == nil {
 		var h *pluginv1.Handle
@@ -324,14 +324,14 @@ func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
 		}
 	}
 	if err != nil {
-		live.application(p.w.index, p.cfg.Name, "running", "unknown", err.Error())
+		view.Application(p.w.index, p.cfg.Name, "running", "unknown", err.Error())
 		return pluginv1.Health_HEALTH_UNKNOWN, false
 	}
 	state := "running"
 	if r.GetFinished() {
 		state = "finished"
 	}
-	live.application(p.w.index, p.cfg.Name, state, healthWord(r.GetHealth()), r.GetDetail())
+	view.Application(p.w.index, p.cfg.Name, state, healthWord(r.GetHealth()), r.GetDetail())
 	return r.GetHealth(), r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK
 }
 

@@ -12,7 +12,7 @@ import (
 // startApps brings all applications of the group up, each as soon as those are up that it comes after.
 func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 	w.stopProbes()
-	if a.Delay > 0 && !sleepUntil(ctx, w.n.when(a.Delay).Sub(w.n.when(0)), 0) {
+	if a.Delay > 0 && !sleepUntil(ctx, w.n.loop.When(a.Delay).Sub(w.n.loop.When(0)), 0) {
 		return errors.New("it was not tried again in time")
 	}
 	if len(w.mounted) == 0 {
@@ -65,14 +65,14 @@ func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 		}
 	}
 	if err := errors.Join(append(errs, findErr)...); err != nil {
-		w.n.live.setAlarm("ORS-1017", w.cfg.Name, "Left-overs of the group are still here: "+err.Error(),
+		w.n.alarm("ORS-1017", w.cfg.Name, "Left-overs of the group are still here: "+err.Error(),
 			"end them by hand; the group can come here only when nothing of it is left")
 		return err
 	}
-	w.n.live.clearAlarm("ORS-1017", w.cfg.Name)
+	w.n.view.ClearAlarm("ORS-1017", w.cfg.Name)
 	w.mounted = nil
 	w.forgetProblems()
-	w.n.live.drives(w.index, nil)
+	w.n.view.Drives(w.index, nil)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (w *groupWorker) one(ctx context.Context, a failover.Action) {
 		w.mu.Unlock()
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, w.n.when(a.Deadline))
+	ctx, cancel := context.WithDeadline(ctx, w.n.loop.When(a.Deadline))
 	w.cancel = cancel
 	w.mu.Unlock()
 	defer func() {
@@ -163,7 +163,7 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 		w.drivesProblems(m)
 		return nil
 	})
-	w.n.live.drives(w.index, w.mounted)
+	w.n.view.Drives(w.index, w.mounted)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 func (w *groupWorker) drivesProblems(m drive.Mounted) {
 	for _, p := range m.Problems {
 		text := fmt.Sprintf("Drive %s: %v", m.Letter, p.Text)
-		w.n.live.setAlarm(p.Code, w.cfg.Name, text, p.Next)
+		w.n.alarm(p.Code, w.cfg.Name, text, p.Next)
 		w.problems = append(w.problems, p.Code)
 		w.n.record(store.Record{Kind: "drive", Group: w.cfg.Name, Code: p.Code, Text: p.Error()})
 	}
@@ -188,7 +188,7 @@ func (w *groupWorker) drivesProblems(m drive.Mounted) {
 // forgetProblems ends the alarms of the drives as they were mounted before.
 func (w *groupWorker) forgetProblems() {
 	for _, code := range w.problems {
-		w.n.live.clearAlarm(code, w.cfg.Name)
+		w.n.view.ClearAlarm(code, w.cfg.Name)
 	}
 	w.problems = nil
 }
@@ -229,13 +229,13 @@ func (w *groupWorker) detach(ctx context.Context, a failover.Action) error {
 	for len(w.mounted) > 0 {
 		last := len(w.mounted) - 1
 		if err := w.unmountOne(ctx, w.mounted[last]); err != nil {
-			w.n.live.drives(w.index, w.mounted)
+			w.n.view.Drives(w.index, w.mounted)
 			return err
 		}
 		w.mounted = w.mounted[:last]
 	}
 	w.forgetProblems()
-	w.n.live.drives(w.index, nil)
+	w.n.view.Drives(w.index, nil)
 	w.n.stepRecord(w.index, "detached", a.Op, "All drives are unmounted.", took(from))
 	return nil
 }

@@ -9,83 +9,8 @@ import (
 
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/failover"
-	"github.com/orscore/ors/core/store"
+	"github.com/orscore/ors/core/node/loop"
 )
-
-// moveRequest asks the partner to move a group that it owns.
-type moveRequest struct {
-	Group string `json:"g"`
-	ID    uint64 `json:"i"`
-}
-
-// moveResult says how a planned move ended.
-type moveResult struct {
-	ID    uint64 `json:"i"`
-	Moved bool   `json:"m"`
-	Text  string `json:"t"`
-	Code  string `json:"c,omitempty"`
-}
-
-// moveWait is an operator who waits here for the end of a move.
-type moveWait struct {
-	group  int
-	remote bool // the partner owns the group: it is asked again until it answers
-	result chan moveResult
-}
-
-// resendMoves asks the partner again about moves that it has not reported the end of.
-func (n *Node) resendMoves() {
-	for id, w := range n.moves {
-		if w.remote {
-			n.sendJSON(msgMoveAsk, moveRequest{Group: n.groupName(w.group), ID: id}, false)
-		}
-	}
-}
-
-// partnerAsks serves the partner's operator. A request is repeated until its result has arrived, so results are kept.
-func (n *Node) partnerAsks(r moveRequest) {
-	if res, ok := n.results[r.ID]; ok {
-		n.sendJSON(msgMoveResult, res, false)
-		return
-	}
-	g := n.groupIndex(r.Group)
-	if g < 0 {
-		n.sendJSON(msgMoveResult, moveResult{ID: r.ID, Text: "this server has no group of that name", Code: "ORS-1020"},
-			false)
-		return
-	}
-	if m := n.state.Groups[g].Move; m.Role == failover.NoMove || m.ID != r.ID {
-		n.record(store.Record{Kind: "operator", Group: r.Group, Step: "move",
-			Text: "An operator on " + n.peer + " asked for a planned move."})
-	}
-	n.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID})
-}
-
-// moveEnded takes the decision's word that a move which this server gave away has ended.
-func (n *Node) moveEnded(a failover.Action) {
-	r := moveResult{ID: a.Move, Moved: a.Moved, Text: a.Text, Code: a.Code}
-	const kept = 64
-	if _, ok := n.results[r.ID]; !ok {
-		n.resultIDs = append(n.resultIDs, r.ID)
-		if len(n.resultIDs) > kept {
-			delete(n.results, n.resultIDs[0])
-			n.resultIDs = n.resultIDs[1:]
-		}
-	}
-	n.results[r.ID] = r
-	if w := n.moves[r.ID]; w != nil && !w.remote {
-		n.endWait(r)
-		return
-	}
-	n.sendJSON(msgMoveResult, r, false)
-}
-
-func (n *Node) endWait(r moveResult) {
-	if w := n.moves[r.ID]; w != nil {
-		delete(n.moves, r.ID)
-		w.result <- r
-	}
-}
 
 // Move carries out a planned move of groups, one after the other, and reports each step. It returns when all have
 // ended.
@@ -113,7 +38,7 @@ func (n *Node) groupsToMove(ctx context.Context, req control.MoveRequest) ([]int
 	}
 	var groups []int
 	for _, name := range req.Groups {
-		g := n.groupIndex(name)
+		g := n.loop.GroupIndex(name)
 		if g < 0 {
 			return nil, fmt.Errorf("ORS-1022: there is no group %q in the configuration: %w", name, control.ErrRefused)
 		}
@@ -151,23 +76,10 @@ func (n *Node) owners(ctx context.Context) ([]failover.Server, error) {
 	return ask(ctx, n, func() []failover.Server {
 		owners := make([]failover.Server, len(n.cfg.Groups))
 		for g := range owners {
-			owners[g] = n.groupOwner(g)
+			owners[g] = n.loop.GroupOwner(g)
 		}
 		return owners
 	})
-}
-
-// groupOwner is the server to which all units of a group belong, Nobody when that is not so or not known.
-func (n *Node) groupOwner(g int) failover.Server {
-	owner := failover.Nobody
-	for i, u := range n.params.Groups[g].Units {
-		unit := &n.state.Units[u]
-		if !unit.Known || i > 0 && unit.Key.Owner != owner {
-			return failover.Nobody
-		}
-		owner = unit.Key.Owner
-	}
-	return owner
 }
 
 // moveOne moves one group and reports until it has ended.
@@ -217,7 +129,7 @@ func (n *Node) awaitAgreed(ctx context.Context, g int, report func(control.MoveP
 	defer done()
 	told := false
 	for {
-		now, err := ask(ctx, n, func() view { return view{n.groupOwner(g), n.state.Agreed()} })
+		now, err := ask(ctx, n, func() view { return view{n.loop.GroupOwner(g), n.loop.State().Agreed()} })
 		if err != nil {
 			return v.owner, v.agreed
 		}
@@ -245,7 +157,7 @@ func (n *Node) awaitOwner(ctx context.Context, g int, owner failover.Server) {
 	changed, done := n.changed.Subscribe()
 	defer done()
 	for {
-		now, err := ask(ctx, n, func() failover.Server { return n.groupOwner(g) })
+		now, err := ask(ctx, n, func() failover.Server { return n.loop.GroupOwner(g) })
 		if err != nil || now == owner {
 			return
 		}
@@ -259,30 +171,24 @@ func (n *Node) awaitOwner(ctx context.Context, g int, owner failover.Server) {
 
 // runMove starts the move where the group is and waits for its end. Its own bound is longer than the decision's.
 func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason string,
-	report func(control.MoveProgress)) (moveResult, error) {
-	records, done := n.live.tail()
+	report func(control.MoveProgress)) (loop.MoveResult, error) {
+	records, done := n.tails.follow()
 	defer done()
 	var raw [8]byte
 	if _, err := rand.Read(raw[:]); err != nil {
-		return moveResult{}, err
+		return loop.MoveResult{}, err
 	}
 	id := binary.BigEndian.Uint64(raw[:])
-	w := &moveWait{group: g, remote: owner != n.cfg.Self, result: make(chan moveResult, 1)}
+	ended := make(chan loop.MoveResult, 1)
 	err := n.call(ctx, func() {
-		n.moves[id] = w
-		n.record(store.Record{Kind: "operator", Group: n.groupName(g), Step: "move",
-			Text: "An operator asked for a planned move.", Why: reason})
-		if w.remote {
-			n.resendMoves()
-		} else {
-			n.step(failover.Event{Kind: failover.OpMove, Group: g, Move: id})
-		}
+		n.loop.StartMove(id, g, owner, reason, func(r loop.MoveResult) { ended <- r })
 	})
 	if err != nil {
-		return moveResult{}, err
+		return loop.MoveResult{}, err
 	}
-	gp := &n.params.Groups[g]
-	bound := 2*(gp.StopTimeout+gp.AttachTimeout+gp.StartTimeout+n.params.MoveTimeout+n.params.DetachTimeout) + 10_000
+	p := n.loop.Params()
+	gp := &p.Groups[g]
+	bound := 2*(gp.StopTimeout+gp.AttachTimeout+gp.StartTimeout+p.MoveTimeout+p.DetachTimeout) + 10_000
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(bound)*time.Millisecond)
 	defer cancel()
 	for {
@@ -292,13 +198,13 @@ func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason
 			if r.Group == n.groupName(g) && (r.Kind != "step" || r.Step != "claimed" && r.Step != "active") {
 				report(control.MoveProgress{Group: r.Group, Step: r.Step, Text: r.Text, Code: r.Code})
 			}
-		case res := <-w.result:
+		case res := <-ended:
 			return res, nil
 		case <-ctx.Done():
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			_ = n.call(stop, func() { delete(n.moves, id) })
+			_ = n.call(stop, func() { n.loop.ForgetMove(id) })
 			cancel()
-			return moveResult{}, ctx.Err()
+			return loop.MoveResult{}, ctx.Err()
 		}
 	}
 }

@@ -1,10 +1,8 @@
-// Package node drives the decision of one server: it turns what the interconnect, the switches, the drives, the
-// plugins and operators say into events, calls failover.Step, writes the hard state, and only then lets the actions
-// go to workers.
+// Package node is one server's node on a real server: the goroutine that owns the logic of core/node/loop, and the
+// workers that carry out what it decides with switches, drives and plugins.
 //
-// One goroutine owns the state. It never waits for a disk but for the hard state's, never for a switch, a plugin or
-// the partner. This package must never decide anything by itself, never act on a state that is not on disk, and knows
-// drivers, links and plugins only as interfaces.
+// The goroutine never waits for a disk but for the hard state's, never for a switch, a plugin or the partner. This
+// package must never decide anything by itself, and knows drivers, links and plugins only as interfaces.
 package node
 
 import (
@@ -21,6 +19,7 @@ import (
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
@@ -86,31 +85,13 @@ type Options struct {
 
 // Node is one server's agent at work.
 type Node struct {
-	o      Options
-	cfg    *config.Config
-	params failover.Params
-	self   string
-	peer   string
-	start  time.Time
+	o    Options
+	cfg  *config.Config
+	self string
+	peer string
 
-	// owned by the loop
-	state      failover.State
-	detector   *interconnect.Detector
-	heardAt    time.Time // newest beat on any link
-	aliveFrom  time.Time // since when beats have been heard without a silence of a time-out
-	network    failover.Answer
-	wake       time.Time // when the loop wanted to be woken
-	failing    bool      // the hard state cannot be written
-	retryAt    time.Time // when a decision that could not be recorded is tried again
-	houseAt    time.Time // when beat, status and moves are seen to next
-	heldTurn   int
-	moves      map[uint64]*moveWait
-	results    map[uint64]moveResult // of moves that the partner asked for
-	resultIDs  []uint64
-	lastTold   time.Time
-	toldPhases string
-	silentWas  map[string]bool
-	alarmSince map[string]time.Time // of those derived from the state: when status showed them first
+	loop *loop.Loop // owned by Run's goroutine
+	view *loop.View
 
 	events  chan failover.Event
 	calls   chan func()
@@ -120,7 +101,7 @@ type Node struct {
 	ctx     context.Context
 	done    chan struct{}
 
-	live    live // what people see; has its own lock
+	tails   tails
 	changed control.Broadcast
 }
 
@@ -133,40 +114,24 @@ func New(o Options) (*Node, error) {
 		return nil, fmt.Errorf("node: %d switches for %d units", len(o.Switches), len(o.Config.Units()))
 	}
 	n := &Node{
-		o: o, cfg: o.Config, start: time.Now(),
+		o: o, cfg: o.Config,
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
-		moves: map[uint64]*moveWait{}, results: map[uint64]moveResult{},
-		silentWas: map[string]bool{},
-		events:    make(chan failover.Event, 256), calls: make(chan func(), 16),
+		events: make(chan failover.Event, 256), calls: make(chan func(), 16),
 		done: make(chan struct{}),
 	}
-	n.params = ParamsFor(o.Config)
 	var hard failover.Hard
 	if _, err := o.Store.LoadHard(&hard); err != nil {
 		return nil, err
 	}
-	n.state = failover.New(&n.params, hard, n.now())
-	var names []string
-	for _, l := range o.Interconnect.Links() {
-		names = append(names, l.Name)
-	}
-	n.detector = interconnect.NewDetector(names, o.Config.Interconnect.Timeout)
-	n.live.init(o.Config)
+	n.loop = loop.New(loop.Options{
+		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
+		Incarnation: o.Incarnation,
+	})
+	n.view = n.loop.View()
 	for g := range o.Config.Groups {
 		n.workers = append(n.workers, newGroupWorker(n, g))
 	}
 	return n, nil
-}
-
-// now is the loop's clock: milliseconds since the agent's start.
-func (n *Node) now() failover.Tick { return n.tick(time.Now()) }
-
-func (n *Node) tick(t time.Time) failover.Tick {
-	return failover.Tick(t.Sub(n.start)/time.Millisecond) + 1
-}
-
-func (n *Node) when(t failover.Tick) time.Time {
-	return n.start.Add(time.Duration(t-1) * time.Millisecond)
 }
 
 // Run drives the server until ctx ends or Shutdown has been carried out. Applications are left running.
@@ -182,31 +147,69 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.o.Network != nil {
 		n.goRun(n.watchNetwork)
 	}
-	n.record(store.Record{Kind: "agent", Step: "started", Text: fmt.Sprintf(
-		"The agent of %s has started: version %s, start %d.", n.self, n.o.Version, n.o.Incarnation)})
-	n.publishBeat()
+	n.loop.Begin()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	n.wake, n.houseAt = time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e := <-n.o.Interconnect.Events():
-			n.checkLate()
-			n.onInterconnect(e)
+			n.loop.Interconnect(e)
 		case e := <-n.events:
-			n.checkLate()
-			n.step(e)
+			n.loop.Answer(e)
 		case f := <-n.calls:
-			n.checkLate()
-			f()
+			n.loop.Do(f)
 		case <-timer.C:
-			n.checkLate()
-			n.onTime()
+			n.loop.OnTime()
 		}
-		n.arm(timer)
+		timer.Reset(max(0, time.Until(n.loop.Next())))
 	}
+}
+
+// outside is what the loop acts on.
+type outside struct{ n *Node }
+
+func (w outside) Now() time.Time                    { return time.Now() }
+func (w outside) SaveHard(h failover.Hard) error    { return w.n.o.Store.SaveHard(h) }
+func (w outside) SetBeat(b interconnect.Beat)       { w.n.o.Interconnect.SetBeat(b) }
+func (w outside) Send(m interconnect.Message) error { return w.n.o.Interconnect.Send(m) }
+func (w outside) Do(a failover.Action)              { w.n.act(a) }
+func (w outside) Record(r store.Record)             { w.n.record(r) }
+func (w outside) Changed()                          { w.n.changed.Notify() }
+func (w outside) Links() []interconnect.LinkStatus  { return w.n.o.Interconnect.Links() }
+func (w outside) Driver(unit int) string            { return w.n.o.Switches[unit].Capabilities().Driver }
+
+func (w outside) Plugins() []control.Plugin {
+	if w.n.o.PluginStatus == nil {
+		return nil
+	}
+	return w.n.o.PluginStatus()
+}
+
+// watchNetwork asks the network check's targets again and again.
+func (n *Node) watchNetwork(ctx context.Context) {
+	t := time.NewTicker(max(n.cfg.Interconnect.Timeout/4, 100*time.Millisecond))
+	defer t.Stop()
+	for {
+		a := n.o.Network(ctx)
+		_ = n.call(ctx, func() { n.loop.Network(a) })
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// record writes into the journal, with this server's name.
+func (n *Node) record(r store.Record) {
+	r.Server = n.self
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	n.o.Store.Note(r)
+	n.tails.tell(r)
 }
 
 // goRun starts a goroutine that ends with the node.
@@ -255,101 +258,3 @@ func ask[T any](ctx context.Context, n *Node, f func() T) (T, error) {
 	}
 	return <-answer, nil
 }
-
-// step lets one event into the decision: hard state first, then the beat, then the actions.
-func (n *Node) step(e failover.Event) {
-	e.At = n.now()
-	next, actions := failover.Step(&n.params, n.state, e)
-	if !next.Hard.Equal(n.state.Hard) {
-		if err := n.o.Store.SaveHard(next.Hard); err != nil {
-			n.hardFailed(err)
-			return
-		}
-		n.hardWorks()
-	}
-	before := n.state
-	n.state = next
-	n.publishBeat()
-	n.noteVerdict(&before)
-	for _, a := range actions {
-		n.act(a)
-	}
-	n.changed.Notify()
-}
-
-// hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by
-// time.
-func (n *Node) hardFailed(err error) {
-	n.retryAt = time.Now().Add(500 * time.Millisecond)
-	if n.failing {
-		return
-	}
-	n.failing = true
-	n.o.Log.Error("ORS-1030: the hard state cannot be written: nothing is claimed or started until it can", "error", err)
-	n.live.setAlarm("ORS-1030", "", "The state directory cannot be written: "+err.Error(),
-		"make room or mend the disk; until then this server claims and starts nothing")
-	n.record(store.Record{Kind: "alarm", Code: "ORS-1030", Text: err.Error()})
-	n.changed.Notify()
-}
-
-func (n *Node) hardWorks() {
-	if !n.failing {
-		return
-	}
-	n.failing = false
-	n.live.clearAlarm("ORS-1030", "")
-	n.record(store.Record{Kind: "agent", Step: "store", Text: "The state directory can be written again."})
-}
-
-// arm sets the timer for the next moment at which something is due, never later than the beats' interval. All moments
-// are absolute: whoever keeps the loop busy with questions does not put them off.
-func (n *Node) arm(timer *time.Timer) {
-	now := time.Now()
-	wake := n.houseAt
-	if n.failing {
-		wake = n.retryAt // do not spin on a decision that cannot be recorded
-	} else {
-		if t := failover.Next(&n.params, &n.state); t != failover.Never && n.when(t).Before(wake) {
-			wake = n.when(t)
-		}
-		if t := n.detector.View(now).Next; !t.IsZero() && t.After(now) && t.Before(wake) {
-			wake = t
-		}
-	}
-	n.wake = wake
-	timer.Reset(max(0, wake.Sub(now)))
-}
-
-// checkLate notices that this server did not run for a while: stopped, suspended, or starved. Half a time-out is the
-// limit, so that a verdict of silence never rests on a time in which nobody listened.
-func (n *Node) checkLate() {
-	now := time.Now()
-	lag := now.Sub(n.wake)
-	limit := max(n.cfg.Interconnect.Timeout/2, 100*time.Millisecond)
-	if lag <= limit {
-		return
-	}
-	n.wake = now
-	n.detector.Forget(now)
-	text := fmt.Sprintf("This server did not run for %d ms: verdict and reads are forgotten.", lag.Milliseconds())
-	n.o.Log.Warn("ORS-1002: "+text, "lag", lag)
-	n.step(failover.Event{Kind: failover.WasLate, Text: text})
-}
-
-// onTime runs when the timer fires.
-func (n *Node) onTime() {
-	if e := n.evidence(time.Now()); !sameEvidence(e, n.state.Partner.Evidence) {
-		n.step(failover.Event{Kind: failover.Seen, Evidence: e})
-	} else if failover.Next(&n.params, &n.state) <= n.now() || n.due() {
-		n.step(failover.Event{Kind: failover.Passed})
-	}
-	if now := time.Now(); !now.Before(n.houseAt) {
-		n.houseAt = now.Add(n.cfg.Interconnect.Interval)
-		n.publishBeat()
-		n.tellStatus()
-		n.resendMoves()
-	}
-}
-
-// due reports whether the state's own clock lags behind a moment that has passed.
-func (n *Node) due() bool { return n.now()-n.state.Now >= 100 }

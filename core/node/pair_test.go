@@ -22,6 +22,7 @@ import (
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/interconnect/udp"
+	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/storage/directory"
 	"github.com/orscore/ors/core/store"
@@ -235,7 +236,7 @@ func (p *pair) start(name string) *side {
 	me, peer := c.Self-1, c.Self.Other()-1
 	addr := c.Interconnect.UDP[0].Address
 	links, err := interconnect.New(interconnect.Options{Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
-		Interval: c.Interconnect.Interval, Timeout: c.Interconnect.Timeout, Boot: BootHash("boot"), Incarnation: st.Incarnation16(),
+		Interval: c.Interconnect.Interval, Timeout: c.Interconnect.Timeout, Boot: loop.BootHash("boot"), Incarnation: st.Incarnation16(),
 		Links: []interconnect.Link{udp.New("lan", addr[me], addr[peer], log)}, Log: log})
 	if err != nil {
 		p.t.Fatal(err)

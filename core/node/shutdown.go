@@ -24,21 +24,22 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 			progress("groups stay here: " + err.Error())
 		}
 	}
-	records, done := n.live.tail()
+	records, done := n.tails.follow()
 	defer done()
-	if err := n.call(ctx, func() { n.step(failover.Event{Kind: failover.OpShutdown}) }); err != nil {
+	if err := n.call(ctx, func() { n.loop.Shutdown() }); err != nil {
 		return err
 	}
 	var longest failover.Tick
-	for i := range n.params.Groups {
-		longest = max(longest, n.params.Groups[i].StopTimeout+n.params.DetachTimeout)
+	p := n.loop.Params()
+	for i := range p.Groups {
+		longest = max(longest, p.Groups[i].StopTimeout+p.DetachTimeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(longest+5_000)*time.Millisecond)
 	defer cancel()
 	changed, unsubscribe := n.changed.Subscribe()
 	defer unsubscribe()
 	for {
-		left, err := ask(ctx, n, n.notParked)
+		left, err := ask(ctx, n, n.loop.NotParked)
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 			return fmt.Errorf("ORS-1026: not all groups have stopped: %s; the agent goes on; see status", left)
 		}
 	}
-	if err := n.call(ctx, n.tellStatus); err != nil {
+	if err := n.call(ctx, n.loop.TellStatus); err != nil {
 		return err
 	}
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -69,34 +70,13 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 	return nil
 }
 
-// notParked names the groups that an orderly shutdown still waits for.
-func (n *Node) notParked() string {
-	left := ""
-	for g := range n.state.Groups {
-		if ph := n.state.Groups[g].Phase; ph != failover.Parked {
-			left += fmt.Sprintf(" %s is %s;", n.groupName(g), ph)
-		}
-	}
-	return left
-}
-
 // Clear lets a group that is blocked or faulted try again.
 func (n *Node) Clear(ctx context.Context, group string) (string, error) {
-	g := n.groupIndex(group)
+	g := n.loop.GroupIndex(group)
 	if g < 0 {
 		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration: %w", group, control.ErrRefused)
 	}
-	return ask(ctx, n, func() string {
-		gr := &n.state.Groups[g]
-		text := fmt.Sprintf("group %s was %s", group, gr.Phase)
-		if gr.Blocked != "" {
-			text += ", blocked: " + gr.Blocked
-		}
-		text += "; it may try again"
-		n.record(store.Record{Kind: "operator", Group: group, Step: "clear", Text: "An operator cleared the group."})
-		n.step(failover.Event{Kind: failover.OpClear, Group: g})
-		return text
-	})
+	return ask(ctx, n, func() string { return n.loop.Clear(g) })
 }
 
 // Map writes the map files of the drives that are mounted here; letter selects one, empty means all.
@@ -104,7 +84,7 @@ func (n *Node) Map(_ context.Context, letter string) ([]string, error) {
 	var lines []string
 	for g := range n.cfg.Groups {
 		w := n.workers[g]
-		mounted := n.live.mounted(g)
+		mounted := n.view.Mounted(g)
 		i := 0
 		for s := range w.cfg.Storage {
 			for d := range w.cfg.Storage[s].Drives {

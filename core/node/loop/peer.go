@@ -1,4 +1,4 @@
-package node
+package loop
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ const (
 	msgStatus     uint8 = 1 // peerStatus, for people: network links only
 	msgMove       uint8 = 2 // moveWord, of a planned move under way
 	msgMoveAsk    uint8 = 3 // moveRequest: the sender's operator wants a group moved that the receiver owns
-	msgMoveResult uint8 = 4 // moveResult
+	msgMoveResult uint8 = 4 // MoveResult
 )
 
 // peerStatus is what a server tells its partner of itself, for status.
@@ -32,80 +32,78 @@ type moveWord struct {
 }
 
 // sendJSON sends a message; one that cannot be sent is one that was lost.
-func (n *Node) sendJSON(kind uint8, body any, networkOnly bool) {
+func (lp *Loop) sendJSON(kind uint8, body any, networkOnly bool) {
 	b, err := json.Marshal(body)
 	if err != nil || len(b) > interconnect.MaxMessage {
-		n.o.Log.Error("a message for the partner cannot be sent", "kind", kind, "bytes", len(b), "error", err)
+		lp.o.Log.Error("a message for the partner cannot be sent", "kind", kind, "bytes", len(b), "error", err)
 		return
 	}
-	if err := n.o.Interconnect.Send(interconnect.Message{Kind: kind, Body: b, NetworkOnly: networkOnly}); err != nil {
-		n.o.Log.Debug("a message for the partner was not sent", "kind", kind, "error", err)
+	if err := lp.w.Send(interconnect.Message{Kind: kind, Body: b, NetworkOnly: networkOnly}); err != nil {
+		lp.o.Log.Debug("a message for the partner was not sent", "kind", kind, "error", err)
 	}
 }
 
 // tellMove carries a word about a planned move to the partner.
-func (n *Node) tellMove(a failover.Action) {
+func (lp *Loop) tellMove(a failover.Action) {
 	text := a.Text
 	if len(text) > 400 {
 		text = text[:400]
 	}
-	n.sendJSON(msgMove, moveWord{Group: n.groupName(a.Group), ID: a.Move, Word: a.Word, Text: text}, false)
+	lp.sendJSON(msgMove, moveWord{Group: lp.GroupName(a.Group), ID: a.Move, Word: a.Word, Text: text}, false)
 }
 
-// tellStatus tells the partner once a second how things are here, and soon after a group's phase has changed.
-func (n *Node) tellStatus() {
-	now := time.Now()
+// TellStatus tells the partner once a second how things are here, and soon after a group's phase has changed.
+func (lp *Loop) TellStatus() {
+	now := lp.now()
 	phases := ""
-	for g := range n.state.Groups {
-		phases += n.state.Groups[g].Phase.String() + " "
+	for g := range lp.state.Groups {
+		phases += lp.state.Groups[g].Phase.String() + " "
 	}
-	if (now.Sub(n.lastTold) < time.Second && phases == n.toldPhases) || n.state.Partner.Lost {
+	if (now.Sub(lp.lastTold) < time.Second && phases == lp.toldPhases) || lp.state.Partner.Lost {
 		return
 	}
-	n.lastTold, n.toldPhases = now, phases
-	st := n.status()
+	lp.lastTold, lp.toldPhases = now, phases
+	st := lp.Status()
 	for _, s := range st.Servers {
 		if s.Self {
-			n.sendJSON(msgStatus, peerStatus{Server: s, Groups: n.ownGroups()}, true)
+			lp.sendJSON(msgStatus, peerStatus{Server: s, Groups: lp.ownGroups()}, true)
 		}
 	}
 }
 
 // onMessage takes a message of the partner's. What cannot be understood is of another version, and ignored.
-func (n *Node) onMessage(m interconnect.Message) {
+func (lp *Loop) onMessage(m interconnect.Message) {
 	switch m.Kind {
 	case msgStatus:
 		var s peerStatus
 		if json.Unmarshal(m.Body, &s) == nil {
-			n.live.mu.Lock()
-			n.live.partner.status, n.live.partner.statusAt = &s, time.Now()
-			n.live.mu.Unlock()
-			n.changed.Notify()
+			lp.view.partnerStatus(&s, lp.now())
+			lp.w.Changed()
 		}
 	case msgMove:
 		var w moveWord
 		if json.Unmarshal(m.Body, &w) != nil {
 			return
 		}
-		if g := n.groupIndex(w.Group); g >= 0 {
-			n.step(failover.Event{Kind: failover.PeerSaid, Group: g, Move: w.ID, Word: w.Word, Text: w.Text})
+		if g := lp.GroupIndex(w.Group); g >= 0 {
+			lp.step(failover.Event{Kind: failover.PeerSaid, Group: g, Move: w.ID, Word: w.Word, Text: w.Text})
 		}
 	case msgMoveAsk:
 		var r moveRequest
 		if json.Unmarshal(m.Body, &r) == nil {
-			n.partnerAsks(r)
+			lp.partnerAsks(r)
 		}
 	case msgMoveResult:
-		var r moveResult
+		var r MoveResult
 		if json.Unmarshal(m.Body, &r) == nil {
-			n.endWait(r)
+			lp.endWait(r)
 		}
 	}
 }
 
-func (n *Node) groupIndex(name string) int {
-	for i := range n.cfg.Groups {
-		if n.cfg.Groups[i].Name == name {
+func (lp *Loop) groupIndex(name string) int {
+	for i := range lp.cfg.Groups {
+		if lp.cfg.Groups[i].Name == name {
 			return i
 		}
 	}

@@ -1,7 +1,6 @@
-package node
+package loop
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
 	"sort"
@@ -17,45 +16,29 @@ import (
 // NormalSentence is the paper's (W-18).
 const NormalSentence = "Normal State: Serial interconnect heartbeat is being received."
 
-// Status answers with the pair as this agent sees it.
-func (n *Node) Status(ctx context.Context) control.Status {
-	st, err := ask(ctx, n, n.status)
-	if err != nil {
-		return control.Status{Pair: n.cfg.Pair.Name, Self: n.self, At: time.Now(), Version: n.o.Version,
-			Sentence: err.Error()}
-	}
-	return st
-}
-
-// Subscribe returns a channel that receives whenever the status may have changed.
-func (n *Node) Subscribe() (<-chan struct{}, func()) { return n.changed.Subscribe() }
-
-// status runs in the loop.
-func (n *Node) status() control.Status {
-	s := &n.state
+// Status is the pair as this agent sees it.
+func (lp *Loop) Status() control.Status {
+	s := &lp.state
 	st := control.Status{
-		Pair: n.cfg.Pair.Name, Self: n.self, At: time.Now(), Version: n.o.Version,
+		Pair: lp.cfg.Pair.Name, Self: lp.self, At: lp.now(), Version: lp.o.Version,
 		Verdict: s.Partner.Verdict.String(), VerdictWhy: s.Partner.Why, Agreed: s.Agreed(),
-		ConfigDigest: hex.EncodeToString(n.cfg.Digest[:8]), Links: n.links(),
+		ConfigDigest: hex.EncodeToString(lp.cfg.Digest[:8]), Links: lp.links(), Plugins: lp.w.Plugins(),
 	}
-	if n.o.PluginStatus != nil {
-		st.Plugins = n.o.PluginStatus()
-	}
-	n.live.mu.Lock()
-	partner := n.live.partner
-	st.Alarms = append(st.Alarms, n.live.alarms...)
-	n.live.mu.Unlock()
+	lp.view.mu.Lock()
+	partner := lp.view.partner
+	st.Alarms = append(st.Alarms, lp.view.alarms...)
+	lp.view.mu.Unlock()
 	st.ConfigDiffers = partner.differs && s.Partner.Ever
-	st.Servers = n.servers(partner)
-	st.Groups = n.ownGroups()
-	n.mergePartner(st.Groups, partner)
-	n.deriveAlarms(&st)
-	n.sentence(&st)
+	st.Servers = lp.servers(partner)
+	st.Groups = lp.ownGroups()
+	lp.mergePartner(st.Groups, partner)
+	lp.deriveAlarms(&st)
+	lp.sentence(&st)
 	return st
 }
 
 // sentence says in one line how the interconnect is.
-func (n *Node) sentence(st *control.Status) {
+func (lp *Loop) sentence(st *control.Status) {
 	serial, serialOK := false, true
 	for _, l := range st.Links {
 		if l.Kind == "serial" {
@@ -64,45 +47,45 @@ func (n *Node) sentence(st *control.Status) {
 		}
 	}
 	switch {
-	case n.state.Partner.Verdict != failover.VerdictAlive:
-		st.Sentence = n.state.Partner.Why
+	case lp.state.Partner.Verdict != failover.VerdictAlive:
+		st.Sentence = lp.state.Partner.Why
 	case serial && serialOK:
 		st.Sentence = NormalSentence
 	default:
 		st.Sentence = "Normal State: interconnect heartbeat is being received."
 	}
-	st.Normal = n.state.Partner.Verdict == failover.VerdictAlive && len(st.Alarms) == 0
+	st.Normal = lp.state.Partner.Verdict == failover.VerdictAlive && len(st.Alarms) == 0
 }
 
-func (n *Node) servers(partner partnerView) []control.Server {
+func (lp *Loop) servers(partner partnerView) []control.Server {
 	self := control.Server{
-		Name: n.self, Self: true, State: "alive", Version: n.o.Version, BootID: n.o.BootID,
-		Incarnation: n.o.Incarnation, Since: n.start,
+		Name: lp.self, Self: true, State: "alive", Version: lp.o.Version, BootID: lp.o.BootID,
+		Incarnation: lp.o.Incarnation, Since: lp.start,
 	}
-	peer := control.Server{Name: n.peer, State: n.state.Partner.Verdict.String()}
+	peer := control.Server{Name: lp.peer, State: lp.state.Partner.Verdict.String()}
 	if partner.status != nil {
 		peer.Version, peer.BootID = partner.status.Server.Version, partner.status.Server.BootID
 		peer.Incarnation, peer.Since = partner.status.Server.Incarnation, partner.status.Server.Since
 	}
-	if n.cfg.Self == failover.First {
+	if lp.cfg.Self == failover.First {
 		return []control.Server{self, peer}
 	}
 	return []control.Server{peer, self}
 }
 
-func (n *Node) links() []control.Link {
+func (lp *Loop) links() []control.Link {
 	var out []control.Link
 	silent := map[string]bool{}
-	for _, l := range n.detector.View(time.Now()).Links {
+	for _, l := range lp.detector.View(lp.now()).Links {
 		silent[l.Name] = !l.Heard
 	}
-	for _, l := range n.o.Interconnect.Links() {
-		out = append(out, linkStatus(l, silent[l.Name]))
+	for _, l := range lp.w.Links() {
+		out = append(out, linkStatus(l, silent[l.Name], lp.now()))
 	}
 	return out
 }
 
-func linkStatus(l interconnect.LinkStatus, silent bool) control.Link {
+func linkStatus(l interconnect.LinkStatus, silent bool, now time.Time) control.Link {
 	c := control.Link{
 		Name: l.Name, Kind: l.Kind, Device: l.Device, State: "ok", Reason: l.Reason, LastBeatMS: -1,
 		RoundTripUS: l.RoundTrip.Microseconds(), Received: l.Counters.FramesIn, Sent: l.Counters.FramesOut,
@@ -110,7 +93,7 @@ func linkStatus(l interconnect.LinkStatus, silent bool) control.Link {
 		RefusedOther: l.RefusedReplay + l.RefusedReflected, ModemLines: l.ModemLines,
 	}
 	if !l.LastBeat.IsZero() {
-		c.LastBeatMS = time.Since(l.LastBeat).Milliseconds()
+		c.LastBeatMS = now.Sub(l.LastBeat).Milliseconds()
 	}
 	switch {
 	case !l.Open:
@@ -122,58 +105,58 @@ func linkStatus(l interconnect.LinkStatus, silent bool) control.Link {
 }
 
 // ownGroups is what this server knows of the groups by itself.
-func (n *Node) ownGroups() []control.Group {
+func (lp *Loop) ownGroups() []control.Group {
 	var out []control.Group
-	for g := range n.cfg.Groups {
-		out = append(out, n.ownGroup(g))
+	for g := range lp.cfg.Groups {
+		out = append(out, lp.ownGroup(g))
 	}
 	return out
 }
 
-func (n *Node) ownGroup(gi int) control.Group {
-	cfg, s := &n.cfg.Groups[gi], &n.state.Groups[gi]
-	n.live.mu.Lock()
-	defer n.live.mu.Unlock()
-	v := &n.live.groups[gi]
+func (lp *Loop) ownGroup(gi int) control.Group {
+	cfg, s := &lp.cfg.Groups[gi], &lp.state.Groups[gi]
+	lp.view.mu.Lock()
+	defer lp.view.mu.Unlock()
+	v := &lp.view.groups[gi]
 	g := control.Group{
-		Name: cfg.Name, Primary: n.cfg.ServerName(cfg.Primary), Phase: s.Phase.String(), Why: v.why, Since: v.since,
+		Name: cfg.Name, Primary: lp.cfg.ServerName(cfg.Primary), Phase: s.Phase.String(), Why: v.why, Since: v.since,
 		Owner: "unknown",
 	}
 	known := true
-	for _, u := range n.params.Groups[gi].Units {
-		known = known && n.state.Units[u].Known
-		g.Units = append(g.Units, n.unitStatus(u))
+	for _, u := range lp.params.Groups[gi].Units {
+		known = known && lp.state.Units[u].Known
+		g.Units = append(g.Units, lp.unitStatus(u))
 	}
 	if known {
-		g.Owner = n.cfg.ServerName(n.groupOwner(gi))
+		g.Owner = lp.cfg.ServerName(lp.GroupOwner(gi))
 	}
-	n.driveStatus(&g, cfg, v)
+	lp.driveStatus(&g, cfg, v)
 	running := s.Phase == failover.Active || s.Phase == failover.Starting || s.Phase == failover.Stopping
 	for _, a := range v.apps {
 		if a.State != "stopped" || running {
-			a.Server = n.self
+			a.Server = lp.self
 		}
 		g.Applications = append(g.Applications, a)
 	}
-	n.nextStep(gi, &g)
+	lp.nextStep(gi, &g)
 	return g
 }
 
-func (n *Node) unitStatus(u int) control.Unit {
-	key, v := n.state.Units[u].Key, n.live.units[u]
+func (lp *Loop) unitStatus(u int) control.Unit {
+	key, v := lp.state.Units[u].Key, lp.view.units[u]
 	unit := control.Unit{
-		Name: n.unitName(u), Driver: n.o.Switches[u].Capabilities().Driver, Owner: "unknown",
-		Held: n.state.Hard.Units[u].Held, Position: int(v.state.Position), LED: string(v.state.LED),
+		Name: lp.unitName(u), Driver: lp.w.Driver(u), Owner: "unknown",
+		Held: lp.state.Hard.Units[u].Held, Position: int(v.state.Position), LED: string(v.state.LED),
 	}
-	if n.state.Units[u].Known {
-		unit.Owner, unit.Epoch = n.cfg.ServerName(key.Owner), key.N
+	if lp.state.Units[u].Known {
+		unit.Owner, unit.Epoch = lp.cfg.ServerName(key.Owner), key.N
 	} else {
 		unit.Error = v.err
 	}
 	return unit
 }
 
-func (n *Node) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
+func (lp *Loop) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
 	i := 0
 	for s := range cfg.Storage {
 		for d := range cfg.Storage[s].Drives {
@@ -181,7 +164,7 @@ func (n *Node) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
 			ds := control.Drive{Configured: dc.Letter, Volume: dc.Volume, Filesystem: dc.Filesystem}
 			if i < len(v.mounted) {
 				m := v.mounted[i]
-				ds.Letter, ds.Path, ds.Volume, ds.Server = m.Letter, m.Path, m.Volume, n.self
+				ds.Letter, ds.Path, ds.Volume, ds.Server = m.Letter, m.Path, m.Volume, lp.self
 			}
 			i++
 			g.Drives = append(g.Drives, ds)
@@ -190,9 +173,9 @@ func (n *Node) driveStatus(g *control.Group, cfg *config.Group, v *groupView) {
 }
 
 // mergePartner adds what the partner says of its own side.
-func (n *Node) mergePartner(groups []control.Group, p partnerView) {
-	fresh := p.status != nil && !n.state.Partner.Lost &&
-		time.Since(p.statusAt) < max(3*time.Second, 2*n.cfg.Interconnect.Timeout)
+func (lp *Loop) mergePartner(groups []control.Group, p partnerView) {
+	fresh := p.status != nil && !lp.state.Partner.Lost &&
+		lp.now().Sub(p.statusAt) < max(3*time.Second, 2*lp.cfg.Interconnect.Timeout)
 	for i := range groups {
 		g := &groups[i]
 		g.PartnerPhase = "unknown"
@@ -225,11 +208,11 @@ func mergeGroup(g, o *control.Group) {
 }
 
 // nextStep says what a group that does not run is waiting for, and until when.
-func (n *Node) nextStep(gi int, g *control.Group) {
-	s := &n.state.Groups[gi]
-	until := func(t failover.Tick) string { return time.Until(n.when(t)).Round(time.Second).String() }
+func (lp *Loop) nextStep(gi int, g *control.Group) {
+	s := &lp.state.Groups[gi]
+	until := func(t failover.Tick) string { return lp.When(t).Sub(lp.now()).Round(time.Second).String() }
 	switch {
-	case n.state.Now < s.BlockedUntil:
+	case lp.state.Now < s.BlockedUntil:
 		g.Blocked = s.Blocked
 		g.Next = "it is tried here again in " + until(s.BlockedUntil) + "; `orscore clear " + g.Name + "` tries at once"
 	case s.Phase == failover.Faulted:
@@ -239,37 +222,37 @@ func (n *Node) nextStep(gi int, g *control.Group) {
 		g.Next = "the switch is asked who owns the storage; after " + until(s.Deadline) + " the disk is the last witness"
 	case s.Phase == failover.Fenced:
 		g.Next = "left-overs are being cleared; again in " + until(s.Deadline)
-	case s.Phase == failover.Standby && g.Owner == "nobody" && !n.state.Agreed():
-		g.Next = n.freeNext()
+	case s.Phase == failover.Standby && g.Owner == "nobody" && !lp.state.Agreed():
+		g.Next = lp.freeNext()
 	}
 }
 
-func (n *Node) freeNext() string {
+func (lp *Loop) freeNext() string {
 	switch {
-	case n.state.Hard.Common == 0:
+	case lp.state.Hard.Common == 0:
 		return "the two servers have never agreed: both agents must be up once before anything is claimed"
-	case !n.state.Partner.Ever && n.params.StartupTimeout == 0:
+	case !lp.state.Partner.Ever && lp.params.StartupTimeout == 0:
 		return "waiting for the partner; without a startup_timeout for ever"
-	case !n.state.Partner.Ever:
+	case !lp.state.Partner.Ever:
 		return "waiting for the partner until the startup time-out"
 	}
 	return "waiting until both servers agree"
 }
 
 // deriveAlarms adds the alarms that follow from the state: they end with their cause.
-func (n *Node) deriveAlarms(st *control.Status) {
+func (lp *Loop) deriveAlarms(st *control.Status) {
 	since := map[string]time.Time{}
 	add := func(code, group, text, next string) {
 		what := code + " " + group
-		first, known := n.alarmSince[what]
+		first, known := lp.alarmSince[what]
 		if !known {
 			first = st.At
 		}
 		since[what] = first
 		st.Alarms = append(st.Alarms, control.Alarm{Code: code, Group: group, Text: text, Next: next, Since: first})
 	}
-	defer func() { n.alarmSince = since }()
-	p := &n.state.Partner
+	defer func() { lp.alarmSince = since }()
+	p := &lp.state.Partner
 	switch p.Verdict {
 	case failover.VerdictLost:
 		add("ORS-1040", "", "The partner is lost.", "power it on or mend it; then `orscore failback`")
@@ -308,18 +291,18 @@ func (n *Node) deriveAlarms(st *control.Status) {
 	for _, pl := range st.Plugins {
 		if pl.State != "running" {
 			add("ORS-5000", "", "Plugin "+pl.Kind+" is "+pl.State+": "+pl.Detail,
-				"groups that use it cannot be started here: "+n.usersOf(pl.Kind))
+				"groups that use it cannot be started here: "+lp.usersOf(pl.Kind))
 		}
 	}
 	sort.SliceStable(st.Alarms, func(a, b int) bool { return st.Alarms[a].Code < st.Alarms[b].Code })
 }
 
-func (n *Node) usersOf(kind string) string {
+func (lp *Loop) usersOf(kind string) string {
 	var names []string
-	for i := range n.cfg.Groups {
-		for _, a := range n.cfg.Groups[i].Applications {
+	for i := range lp.cfg.Groups {
+		for _, a := range lp.cfg.Groups[i].Applications {
 			if a.Kind == kind {
-				names = append(names, fmt.Sprintf("%s (%s)", n.cfg.Groups[i].Name, a.Name))
+				names = append(names, fmt.Sprintf("%s (%s)", lp.cfg.Groups[i].Name, a.Name))
 			}
 		}
 	}
