@@ -33,7 +33,7 @@ type EventKind uint8
 // What the interconnect tells its user.
 const (
 	BeatHeard   EventKind = iota + 1 // Beat, Link
-	SessionOpen                      // the partner proved the key; PeerBoot, PeerIncarnation
+	SessionOpen                      // the partner was heard in a new session; PeerBoot, PeerIncarnation
 	LinkDown                         // Link failed or was closed (reason in Text); it is being reopened
 	LinkUp                           // Link is open again
 	MessageIn                        // Message
@@ -50,7 +50,14 @@ type Event struct {
 	PeerBoot        uint32
 	PeerIncarnation uint16
 	Text            string
+	Code            string // of Refused: what an operator may look up
 }
+
+// Codes of refusals.
+const (
+	CodeRefused       = "ORS-3001"
+	CodeSecondMachine = "ORS-3002" // the partner's name and key, used by another machine while the partner is heard
+)
 
 // Message is a short, unreliable message to the partner: it arrives once, or not at all. Its sender repeats it until
 // it sees the effect. At most MaxMessage bytes; on a serial line it travels in frames of the beats' size, behind

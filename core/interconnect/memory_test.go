@@ -27,6 +27,7 @@ type wire struct {
 	cut      [3]bool       // by receiver
 	recorded []record
 	ends     [3]*end  // by server
+	also     []*end   // hear what server 2 hears
 	flying   []flight // by due
 	arriving sync.Mutex
 }
@@ -149,14 +150,20 @@ func (w *wire) later(to uint8, frame []byte, d time.Duration) {
 // inject has a server receive a frame now.
 func (w *wire) inject(to uint8, frame []byte) {
 	w.mu.Lock()
-	e := w.ends[to]
+	e, also := w.ends[to], w.also
 	w.mu.Unlock()
 	if e == nil {
 		return
 	}
-	select {
-	case e.in <- bytes.Clone(frame):
-	default:
+	all := []*end{e}
+	if to == 2 {
+		all = append(all, also...)
+	}
+	for _, e := range all {
+		select {
+		case e.in <- bytes.Clone(frame):
+		default:
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 type refusal struct {
 	count func(*endLink) *uint64
 	why   string // one of few texts: events are limited by it
+	code  string // "": CodeRefused
 }
 
 // refusalKey is what one event a second may tell of.
@@ -22,18 +23,26 @@ func countTag(l *endLink) *uint64       { return &l.tag }
 func countReplay(l *endLink) *uint64    { return &l.replay }
 func countReflected(l *endLink) *uint64 { return &l.reflected }
 
+// refuse makes a refusal without a code of its own.
+func refuse(count func(*endLink) *uint64, why string) *refusal {
+	return &refusal{count: count, why: why}
+}
+
 var (
-	refuseKey       = &refusal{countTag, "wrong key or wrong pair: the key files of both servers must be the same"}
-	refuseSession   = &refusal{countTag, "of a session that is not open: from before a restart, or under a wrong key"}
-	refuseTag       = &refusal{countTag, "authentication tag wrong: garbled, or forged"}
-	refuseSender    = &refusal{countTag, "sender is neither of the two servers"}
-	refuseReflected = &refusal{countReflected, "our own frame came back: a loop, or both run as the same server"}
-	refuseReplay    = &refusal{countReplay, "sent before: a recorded frame was sent again"}
-	refuseLink      = &refusal{countReplay, "sent on another link: two links are swapped, or in different order"}
-	refuseHello     = &refusal{countReplay, errStaleHello.Error()}
-	refuseNoise     = &refusal{countGarbled, errGarbled.Error()}
-	refuseVersion   = &refusal{countGarbled, errVersion.Error()}
-	refuseFormat    = &refusal{countGarbled, errFormat.Error()}
+	refuseKey       = refuse(countTag, "wrong key or wrong pair: the key files of both servers must be the same")
+	refuseSession   = refuse(countTag, "of a session that is not open: from before a restart, or under a wrong key")
+	refuseTag       = refuse(countTag, "authentication tag wrong: garbled, or forged")
+	refuseSender    = refuse(countTag, "sender is neither of the two servers")
+	refuseReflected = refuse(countReflected, "our own frame came back: a loop, or both run as the same server")
+	refuseReplay    = refuse(countReplay, "sent before: a recorded frame was sent again")
+	refuseLink      = refuse(countReplay, "sent on another link: two links are swapped, or in different order")
+	refuseHello     = refuse(countReplay, errStaleHello.Error())
+	refuseSecond    = &refusal{countTag, errSecond.Error(), CodeSecondMachine}
+	refuseFormer    = refuse(countReplay, errFormer.Error())
+	refuseIdentity  = refuse(countTag, "beat of another agent or machine than the one that opened the session")
+	refuseNoise     = refuse(countGarbled, errGarbled.Error())
+	refuseVersion   = refuse(countGarbled, errVersion.Error())
+	refuseFormat    = refuse(countGarbled, errFormat.Error())
 )
 
 // Result is what taking a frame leads to. Its slices are valid until the next call of Receive.
@@ -94,13 +103,11 @@ func (e *Endpoint) frame(l *endLink, frame []byte, now time.Time, r *Result) *re
 	if h.kind == typeBeat && seq != w.newest {
 		return nil // overtaken: it says nothing any more, and must not make a dead partner look alive
 	}
-	s.confirmed, s.last = true, now
-	l.lastHeard = now
 	if h.kind == typeFragment {
+		e.confirm(l, now, r)
 		return e.fragment(l, h, frame, now, r)
 	}
-	e.takeBeat(l, h, frame, now, r)
-	return nil
+	return e.takeBeat(l, h, frame, now, r)
 }
 
 // answerUnknown begins a handshake, because the partner uses a session that we do not have.
@@ -135,32 +142,50 @@ func (e *Endpoint) hello(l *endLink, h header, frame []byte, now time.Time, r *R
 	switch {
 	case errors.Is(err, errStaleHello):
 		return refuseHello
+	case errors.Is(err, errSecond):
+		return refuseSecond
+	case errors.Is(err, errFormer):
+		return refuseFormer
 	case err != nil:
-		return &refusal{countTag, err.Error()}
+		return refuse(countTag, err.Error())
 	case opened:
-		e.opened(l, now, r)
+		e.opened(r)
 	case answer != nil && l.mayAnswer(now, e.o.Interval):
 		r.Answer = answer
 	}
 	return nil
 }
 
-func (e *Endpoint) opened(l *endLink, now time.Time, r *Result) {
-	s := e.shake.live
+func (e *Endpoint) opened(r *Result) {
 	e.pieces = reassembly{}
 	for _, o := range e.links {
 		o.lastAck = time.Time{}
 	}
-	l.lastHeard = now
 	r.Opened = true
+}
+
+// confirm notes that the partner spoke in the live session. The first such frame is what tells of the session: a
+// handshake frame that was held back on its way may be from an agent that has ended since.
+func (e *Endpoint) confirm(l *endLink, now time.Time, r *Result) {
+	s := e.shake.live
+	l.lastHeard, s.last = now, now
+	if s.confirmed {
+		return
+	}
+	s.confirmed = true
 	r.Events = append(r.Events, Event{
 		Kind: SessionOpen, At: now, Link: l.info.Name, PeerBoot: s.peerBoot, PeerIncarnation: s.peerIncarnation,
 	})
 }
 
-func (e *Endpoint) takeBeat(l *endLink, h header, frame []byte, now time.Time, r *Result) {
+func (e *Endpoint) takeBeat(l *endLink, h header, frame []byte, now time.Time, r *Result) *refusal {
 	b := parseBeat(h, frame)
-	ls := &e.shake.live.links[l.index]
+	s := e.shake.live
+	if b.Boot != s.peerBoot || b.Incarnation != s.peerIncarnation {
+		return refuseIdentity
+	}
+	e.confirm(l, now, r)
+	ls := &s.links[l.index]
 	ls.heard, ls.heardAt = b.seq, now
 	if trip, ok := ls.onAck(b.ack, b.hold, now); ok {
 		l.lastAck = now
@@ -172,6 +197,7 @@ func (e *Endpoint) takeBeat(l *endLink, h header, frame []byte, now time.Time, r
 	r.Events = append(r.Events, Event{
 		Kind: BeatHeard, At: now, Link: l.info.Name, Beat: b.Beat, PeerBoot: b.Boot, PeerIncarnation: b.Incarnation,
 	})
+	return nil
 }
 
 func (e *Endpoint) fragment(l *endLink, h header, frame []byte, now time.Time, r *Result) *refusal {
@@ -194,5 +220,9 @@ func (e *Endpoint) refuse(l *endLink, no *refusal, now time.Time, r *Result) {
 		return
 	}
 	e.refusals[key] = now
-	r.Events = append(r.Events, Event{Kind: Refused, At: now, Link: l.info.Name, Text: no.why})
+	code := no.code
+	if code == "" {
+		code = CodeRefused
+	}
+	r.Events = append(r.Events, Event{Kind: Refused, At: now, Link: l.info.Name, Code: code, Text: no.why})
 }

@@ -45,7 +45,7 @@ type session struct {
 	mac             *mac
 	peerBoot        uint32
 	peerIncarnation uint16
-	confirmed       bool      // a frame of the session was heard: the partner has it, too
+	confirmed       bool      // a frame of the session was heard: the partner has it, too, and lives
 	last            time.Time // newest frame heard
 	links           []linkSession
 	nextMessage     uint32
@@ -116,6 +116,14 @@ type handshake struct {
 	nonce     nonce // ours, not used yet; zero: none
 	nonceBorn time.Time
 	live      *session
+	rival     rival
+}
+
+// rival is another machine that has proved the key under the partner's name while the partner itself was heard.
+type rival struct {
+	nonce nonce     // its own, of the newest proof
+	boot  uint32    // 0: none
+	since time.Time // of the first proof
 }
 
 func newHandshake(o *EndpointOptions) (*handshake, error) {
@@ -178,7 +186,41 @@ func (h *handshake) ask(link int, now time.Time) []byte {
 	return h.appendHello(link, own, nonce{})
 }
 
-var errStaleHello = errors.New("handshake frame that answers nothing of ours: an old one was sent again")
+var (
+	errStaleHello = errors.New("handshake frame that answers nothing of ours: an old one was sent again")
+	errSecond     = errors.New("a second machine uses the partner's name and key while the partner is heard")
+	errFormer     = errors.New("from an agent of the partner that was started before the one that is heard")
+)
+
+// usurps says why a handshake frame that proves the key and is no older than our nonce opens nothing all the same: the
+// partner is heard, and the frame is another machine's, or its former agent's. A partner that was started anew falls
+// silent, so its own frames are taken some intervals later; nothing is refused until then.
+func (h *handshake) usurps(f *hello, now time.Time) (wait bool, err error) {
+	s := h.live
+	switch {
+	case !h.heard(now):
+		h.rival = rival{}
+		return false, nil
+	case f.boot == s.peerBoot && earlier(f.incarnation, s.peerIncarnation):
+		return true, errFormer
+	case f.boot == s.peerBoot:
+		return false, nil
+	}
+	if h.rival.boot != f.boot {
+		h.rival = rival{boot: f.boot, since: now}
+	}
+	h.rival.nonce = f.nonce
+	if s.last.After(h.rival.since) { // both are alive at the same time
+		return true, errSecond
+	}
+	return true, nil
+}
+
+// earlier says whether incarnation a was before b. They count from 1 to 65535 and then from 1 again.
+func earlier(a, b uint16) bool {
+	ahead := (int(b) - int(a) + 65535) % 65535
+	return ahead > 0 && ahead < 65535/2
+}
 
 // onHello takes an authentic handshake frame of the partner. It returns whether a session was opened, or the answer
 // to send, or why the frame is refused, or nothing of these when it only repeats what is known.
@@ -187,7 +229,13 @@ func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, ans
 	if s != nil && f.nonce == s.peer && f.echo == s.mine {
 		return false, nil, nil
 	}
-	if h.nonce != (nonce{}) && f.echo == h.nonce && now.Sub(h.nonceBorn) < h.nonceLife {
+	proven := h.nonce != (nonce{}) && f.echo == h.nonce && now.Sub(h.nonceBorn) < h.nonceLife
+	if proven || h.rival.boot != 0 && f.nonce == h.rival.nonce {
+		if wait, err := h.usurps(f, now); wait {
+			return false, nil, err
+		}
+	}
+	if proven {
 		if err := h.open(f, now); err != nil {
 			return false, nil, err
 		}
@@ -222,6 +270,6 @@ func (h *handshake) open(f *hello, now time.Time) error {
 	s.mac = newMAC(k[:sha256.Size])
 	s.id = uint16(k[sha256.Size])<<8 | uint16(k[sha256.Size+1])
 	s.links = make([]linkSession, h.links)
-	h.live, h.nonce = s, nonce{}
+	h.live, h.nonce, h.rival = s, nonce{}, rival{}
 	return nil
 }
