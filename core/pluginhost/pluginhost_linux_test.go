@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 // quick are limits that let a test see in a moment what takes minutes in life. What must not happen within a limit
 // has a long one.
 var quick = limits{
-	start: 2 * time.Second, stop: 2 * time.Second, dead: 3 * time.Second,
-	healthEvery: time.Hour, health: 300 * time.Millisecond,
+	start: 20 * time.Second, stop: 2 * time.Second, dead: 3 * time.Second,
+	healthEvery: time.Hour, health: 2 * time.Second,
 	recheck: time.Hour, budget: 4, window: time.Hour, backoffFirst: time.Millisecond, backoffMost: 5 * time.Millisecond,
 }
 
@@ -104,7 +104,7 @@ func install(t testing.TB, h *Host, kind string) {
 }
 
 func background(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -117,7 +117,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -294,8 +294,9 @@ func TestRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // those that hang are waited for
 			lim := quick
-			lim.start, lim.budget = 500*time.Millisecond, 1
+			lim.start, lim.budget = 8*time.Second, 1
 			h := newRig(t, lim, map[string]Pin{tt.kind: tt.pin})
 			if tt.kind != "absent" {
 				install(t, h, tt.kind)
@@ -484,7 +485,7 @@ func TestSlowCallKeepsPlugin(t *testing.T) {
 
 func TestBudgetRecovers(t *testing.T) {
 	lim := quick
-	lim.budget, lim.window = 3, 1500*time.Millisecond
+	lim.budget, lim.window = 3, 6*time.Second
 	h := newRig(t, lim, nil, "crash")
 	h.Start(background(t), []string{"crash"})
 	eventually(t, "the budget is used up", func() bool { return statusOf(t, h, "crash").State == StateBackoff })
