@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serve, "exits": exits, "await": await,
+			"serve": serve, "exits": exits, "await": await, "ledgers": ledgers,
 		},
 		ContinueOnError: true,
 	})
