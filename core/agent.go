@@ -13,7 +13,9 @@ import (
 
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/ledger"
 	"github.com/orscore/ors/core/node"
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/pluginhost"
@@ -44,6 +46,7 @@ type agent struct {
 	cfg      *config.Config
 	log      hclog.Logger
 	store    *store.Store
+	ledger   *ledger.Recorder
 	switches []storage.Switch
 	plugins  *pluginhost.Host
 	drives   interface{ Close() error }
@@ -72,6 +75,7 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	for _, w := range a.store.Warnings() {
 		log.Warn(w)
 	}
+	a.ledger = ledger.New(ledgerOptions(c, a.store, boot))
 	if a.switches, err = switches(c, log); err != nil {
 		return nil, err
 	}
@@ -90,10 +94,21 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	}
 	a.node, err = node.New(node.Options{
 		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
-		Store: a.store, Interconnect: a.links, Network: networkCheck(c), Log: log.Named("node"), Version: Version,
-		BootID: boot, Incarnation: a.store.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
+		Store: a.store, Ledger: a.ledger, Interconnect: a.links, Network: networkCheck(c), Log: log.Named("node"),
+		Version: Version,
+		BootID:  boot, Incarnation: a.store.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
 	})
 	return a, err
+}
+
+// ledgerOptions say whose ledger of ownership is written, and about which units.
+func ledgerOptions(c *config.Config, s *store.Store, boot string) ledger.Options {
+	o := ledger.Options{Log: s.Ledger(), Self: c.Self, Boot: boot, Incarnation: s.Incarnation(),
+		Servers: [2]string{c.ServerName(failover.First), c.ServerName(failover.Second)}}
+	for _, u := range c.Units() {
+		o.Units = append(o.Units, ledger.Unit{Name: u.Storage.Name, Group: c.Groups[u.Group].Name})
+	}
+	return o
 }
 
 // run starts the parts and waits for the node's end.
@@ -162,6 +177,7 @@ func (a *agent) close() {
 		_ = a.drives.Close()
 	}
 	if a.store != nil {
+		a.ledger.Close()
 		if err := a.store.Close(); err != nil {
 			a.log.Warn("the state directory", "error", err)
 		}

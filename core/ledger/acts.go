@@ -37,8 +37,8 @@ func (x *auditor) acts(u *unitHistory, li int) {
 			}
 		case Granted:
 			if m.open && m.lost {
-				x.finding("unit %s: %s took it under epoch %d (position %d) before what it had mounted under epoch %d was cleared",
-					u.name, server, e.After.Epoch, e.Pos, m.epoch)
+				x.finding("unit %s: %s took it under epoch %d (position %d) before what it had mounted under epoch %d "+
+					"was cleared", u.name, server, e.After.Epoch, e.Pos, m.epoch)
 			}
 		case ReleaseAsked:
 			if m.open {
@@ -65,12 +65,12 @@ func (x *auditor) acts(u *unitHistory, li int) {
 // attached checks that a mount is within a grant.
 func (x *auditor) attached(u *unitHistory, server string, e *Entry, m *mount) {
 	if m.open && m.lost {
-		x.finding("unit %s: %s mounted it (position %d) though it had seen it go under epoch %d, and cleared nothing", u.name,
-			server, e.Pos, m.seenN)
+		x.finding("unit %s: %s mounted it (position %d) though it had seen it go under epoch %d, and cleared nothing",
+			u.name, server, e.Pos, m.seenN)
 	}
 	if e.After == nil {
-		x.warning("unit %s: %s mounted it, or kept it mounted, without the switch's word (position %d): the disk was its witness",
-			u.name, server, e.Pos)
+		x.warning("unit %s: %s mounted it, or kept it mounted, without the switch's word (position %d): the disk was its "+
+			"witness", u.name, server, e.Pos)
 		if !m.open {
 			*m = mount{open: true, pos: e.Pos}
 		}
@@ -82,8 +82,8 @@ func (x *auditor) attached(u *unitHistory, server string, e *Entry, m *mount) {
 		x.finding("unit %s: %s mounted it (position %d) under epoch %d, which was %s's", u.name, server, e.Pos,
 			e.After.Epoch, ownerName(e.After.Owner))
 	case !known:
-		x.missing("unit %s: %s mounted it (position %d) under epoch %d, of which neither ledger has the grant", u.name, server,
-			e.Pos, e.After.Epoch)
+		x.missing("unit %s: %s mounted it (position %d) under epoch %d, of which neither ledger has the grant", u.name,
+			server, e.Pos, e.After.Epoch)
 	case owner != server:
 		x.finding("unit %s: %s mounted it (position %d) under epoch %d, which was %s's", u.name, server, e.Pos,
 			e.After.Epoch, ownerName(owner))
@@ -128,6 +128,6 @@ func (x *auditor) stale(u *unitHistory, server string, m *mount, how string) {
 	if h, ok := u.lostAfter(server, m.epoch); ok && h.Owner != "" {
 		to = fmt.Sprintf("epoch %d had gone to %s", h.From, h.Owner)
 	}
-	x.warning("unit %s: stale mount on %s, writes refused by the switch: %s, mounted under epoch %d (position %d); %s", u.name,
-		server, to, m.epoch, m.pos, how)
+	x.warning("unit %s: stale mount on %s, writes refused by the switch: %s, mounted under epoch %d (position %d); %s",
+		u.name, server, to, m.epoch, m.pos, how)
 }

@@ -94,8 +94,8 @@ func FromContents(path string, c store.Contents) *Ledger {
 		case l.Server == "":
 			l.Server = e.Server
 		case l.Server != e.Server:
-			l.Missing = append(l.Missing, fmt.Sprintf("%s: position %d was written by %s, those before by %s: two ledgers in one",
-				path, e.Pos, e.Server, l.Server))
+			l.Missing = append(l.Missing, fmt.Sprintf(
+				"%s: position %d was written by %s, those before by %s: two ledgers in one", path, e.Pos, e.Server, l.Server))
 			continue
 		}
 		l.Entries = append(l.Entries, e)

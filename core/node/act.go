@@ -53,25 +53,32 @@ func (n *Node) inspect(ctx context.Context, a failover.Action) {
 		return
 	}
 	n.view.Unit(a.Unit, st)
+	n.o.Ledger.Saw(a.Unit, st.Key)
 	n.send(failover.Event{Kind: failover.UnitRead, Unit: a.Unit, Op: a.Op, Key: st.Key})
 }
 
 // swap asks for one change of a key. Whatever the answer is, the decision reads again.
 func (n *Node) swap(ctx context.Context, a failover.Action) {
-	st, err := n.o.Switches[a.Unit].Swap(ctx, a.Swaps[0].Old, a.Swaps[0].New)
-	n.noteSwap(a.Unit, st, err)
+	_, _ = n.swapOne(ctx, a.Op, a.Swaps[0])
 	n.send(failover.Event{Kind: failover.Swapped, Unit: a.Unit, Op: a.Op})
 }
 
-func (n *Node) noteSwap(unit int, st storage.State, err error) {
+// swapOne changes one key, and writes into the ledger what was asked and what came of it.
+func (n *Node) swapOne(ctx context.Context, op uint64, s failover.KeySwap) (storage.State, error) {
+	n.o.Ledger.Ask(s.Unit, op, s.Old, s.New)
+	st, err := n.o.Switches[s.Unit].Swap(ctx, s.Old, s.New)
 	switch {
 	case err == nil:
-		n.view.Unit(unit, st)
+		n.view.Unit(s.Unit, st)
+		n.o.Ledger.Swapped(s.Unit, op, s.Old, st.Key)
 	case errors.Is(err, storage.ErrConflict):
-		n.o.Log.Info("a swap met another key", "unit", n.unitName(unit), "found", st.Key)
+		n.o.Log.Info("a swap met another key", "unit", n.unitName(s.Unit), "found", st.Key)
+		n.o.Ledger.Refused(s.Unit, op, s.Old, st.Key)
 	default:
-		n.o.Log.Warn("a swap got no usable answer", "unit", n.unitName(unit), "error", err)
+		n.o.Log.Warn("a swap got no usable answer", "unit", n.unitName(s.Unit), "error", err)
+		n.o.Ledger.Unanswered(s.Unit, op, s.Old, s.New, err.Error())
 	}
+	return st, err
 }
 
 // swapGroup changes the keys of a group's units in their fixed order: a claim, a re-key or a release. No answer is no
@@ -82,8 +89,7 @@ func (n *Node) swapGroup(ctx context.Context, a failover.Action) {
 		done, refused = failover.Released, failover.ReleaseFailed
 	}
 	for _, s := range a.Swaps {
-		st, err := n.o.Switches[s.Unit].Swap(ctx, s.Old, s.New)
-		n.noteSwap(s.Unit, st, err)
+		st, err := n.swapOne(ctx, a.Op, s)
 		switch {
 		case err == nil:
 		case errors.Is(err, storage.ErrConflict):

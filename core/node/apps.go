@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/ledger"
 )
 
 // startApps brings all applications of the group up, each as soon as those are up that it comes after.
@@ -71,6 +72,7 @@ func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 	}
 	w.n.view.ClearAlarm("ORS-1017", w.cfg.Name)
 	w.mounted = nil
+	w.n.o.Ledger.Group(ledger.Cleared, w.cfg.Name, a.Op)
 	w.forgetProblems()
 	w.n.view.Drives(w.index, nil)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/ledger"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
 )
@@ -154,6 +155,7 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 	from := time.Now()
 	w.mounted = nil
 	w.forgetProblems()
+	w.n.o.Ledger.Group(ledger.Attach, w.cfg.Name, a.Op)
 	err := w.eachDrive(func(s *config.StorageUnit, d *config.Drive) error {
 		m, err := w.n.o.Drives.Mount(ctx, w.spec(s, d))
 		if err != nil {
@@ -236,6 +238,7 @@ func (w *groupWorker) detach(ctx context.Context, a failover.Action) error {
 	}
 	w.forgetProblems()
 	w.n.view.Drives(w.index, nil)
+	w.n.o.Ledger.Group(ledger.Detached, w.cfg.Name, a.Op)
 	w.n.stepRecord(w.index, "detached", a.Op, "All drives are unmounted.", took(from))
 	return nil
 }

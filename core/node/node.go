@@ -19,6 +19,7 @@ import (
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/ledger"
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
@@ -73,6 +74,7 @@ type Options struct {
 	Plugins      Plugins
 	PluginStatus func() []control.Plugin
 	Store        Store
+	Ledger       *ledger.Recorder // nil: none is written
 	Interconnect Interconnect
 	// Network answers whether the targets of the network check are reachable; nil when none are configured.
 	Network     func(context.Context) failover.Answer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/interconnect/udp"
+	"github.com/orscore/ors/core/ledger"
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/storage/directory"
@@ -157,6 +159,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
 	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100}
+	t.Cleanup(p.audit) // the last thing of a test: both agents have ended
 	key := filepath.Join(p.dir, "key")
 	if err := config.KeyGenerate(key); err != nil {
 		t.Fatal(err)
@@ -241,8 +244,14 @@ func (p *pair) start(name string) *side {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name}, Store: fullDisk{st, p, name}, Interconnect: links,
-		Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
+	var units []ledger.Unit
+	for _, u := range c.Units() {
+		units = append(units, ledger.Unit{Name: u.Storage.Name, Group: c.Groups[u.Group].Name})
+	}
+	rec := ledger.New(ledger.Options{Log: st.Ledger(), Self: c.Self, Servers: [2]string{"rocky", "apollo"}, Units: units,
+		Boot: "boot", Incarnation: st.Incarnation()})
+	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name},
+		Store: fullDisk{st, p, name}, Ledger: rec, Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -258,12 +267,29 @@ func (p *pair) start(name string) *side {
 			_ = sw.Close()
 		}
 		_ = drives.Close()
+		rec.Close()
 		_ = st.Close()
 		close(s.ended)
 	}()
 	p.sides[name] = s
 	p.t.Cleanup(s.kill)
 	return s
+}
+
+// audit holds what both servers wrote down against the rule that ownership never overlaps: in every test.
+func (p *pair) audit() {
+	var l [2]*ledger.Ledger
+	for i, name := range []string{"rocky", "apollo"} {
+		var err error
+		if l[i], err = ledger.Read(filepath.Join(p.dir, name, "state")); errors.Is(err, fs.ErrNotExist) {
+			return // this test has one server
+		} else if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	if r := ledger.Audit(l[0], l[1]); r.Verdict != ledger.Proven {
+		p.t.Errorf("%s", r)
+	}
 }
 
 // fullDisk is a store whose disk can be full.
