@@ -45,7 +45,7 @@ interconnect {
 # When both servers live and all links are cut, the switches decide who goes on.
 arbitration {
   survivor = "rocky"                              # goes first when each server owns something
-  # delay  = "200ms"                              # head start of the survivor; default: the interval
+  # delay  = "200ms"                              # head start of the survivor; default: two intervals
 }
 
 # While none of these answers, this server takes itself for the isolated one and takes nothing over.

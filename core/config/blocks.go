@@ -199,7 +199,7 @@ func (d *decoder) checkAddresses(l UDPLink, at [2]hcl.Range) {
 }
 
 func (d *decoder) arbitration(b *hcl.Block) {
-	d.c.Arbitration = Arbitration{Survivor: failover.First, Delay: d.c.Interconnect.Interval}
+	d.c.Arbitration = Arbitration{Survivor: failover.First, Delay: 2 * d.c.Interconnect.Interval}
 	if b == nil {
 		return
 	}
@@ -207,7 +207,7 @@ func (d *decoder) arbitration(b *hcl.Block) {
 	if s.attribute("survivor") != nil {
 		d.c.Arbitration.Survivor = d.serverNamed(s, "survivor")
 	}
-	d.c.Arbitration.Delay = s.duration("delay", d.c.Interconnect.Interval, 0, maxBeat)
+	d.c.Arbitration.Delay = s.duration("delay", 2*d.c.Interconnect.Interval, 0, maxBeat)
 }
 
 // serverNamed reads an attribute that names a server.

@@ -114,7 +114,12 @@ type Group struct {
 	Applications []Application
 	RestartLimit int           // restarts in place of failed applications before the group moves; default 2
 	RestartReset time.Duration // after so long without a failure the count starts again; default 10 min
-	Range        hcl.Range
+	// automatic failback to the primary, after that has been alive and agreed for the delay
+	Failback      bool          // default false: an operator brings it home
+	FailbackDelay time.Duration // default 10 min
+	FlapLimit     int           // automatic moves within FlapWindow; beyond them the group stays put; default 3
+	FlapWindow    time.Duration // default 1 h
+	Range         hcl.Range
 }
 
 // StorageUnit is a `storage` block. Units of a pair have one fixed order: groups in the order of the file, units in

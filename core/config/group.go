@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/orscore/ors/core/failover"
 )
@@ -26,7 +27,8 @@ func (d *decoder) groups(root *section) {
 		d.checkName("group", b.Labels[0], b.LabelRanges[0])
 		d.checkUnique("group", names, b.Labels[0], b.LabelRanges[0])
 		s := d.open(b.Body, b.DefRange, &hcl.BodySchema{
-			Attributes: attributes("primary!", "restart_limit", "restart_reset", "failback"),
+			Attributes: attributes("primary!", "restart_limit", "restart_reset", "failback", "failback_delay", "flap_limit",
+				"flap_window"),
 			Blocks: []hcl.BlockHeaderSchema{
 				{Type: "storage", LabelNames: []string{"name"}},
 				{Type: "application", LabelNames: []string{"kind", "name"}},
@@ -39,8 +41,14 @@ func (d *decoder) groups(root *section) {
 			RestartReset: s.duration("restart_reset", 10*time.Minute, time.Second, 30*24*time.Hour),
 			Range:        b.DefRange,
 		}
-		s.choice(codeFailback, "failback", "manual", []string{"manual"},
-			" An operator brings a group home; this version does not do it by itself.")
+		g.Failback = s.choice(codeFailback, "failback", "manual", []string{"manual", "automatic"}, "") == "automatic"
+		g.FailbackDelay = s.duration("failback_delay", 10*time.Minute, time.Second, 30*24*time.Hour)
+		g.FlapLimit = s.integer("flap_limit", 3, 1, failover.MaxFlaps)
+		g.FlapWindow = s.duration("flap_window", time.Hour, time.Second, 30*24*time.Hour)
+		if _, given := s.value("failback_delay", cty.String, nil); given && !g.Failback {
+			d.report(codeFailback, s.where("failback_delay"), "failback_delay without failback = \"automatic\"",
+				"An operator brings this group home, so there is nothing to delay. Leave it out, or add failback = \"automatic\".")
+		}
 		for _, u := range s.all("storage") {
 			d.checkUnique("storage unit", units, u.Labels[0], u.LabelRanges[0])
 			g.Storage = append(g.Storage, d.storage(u))

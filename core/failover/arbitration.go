@@ -121,6 +121,9 @@ func (x *stepper) claim(unit int, tag uint32) bool {
 	if u.Key.Owner != x.p.Self && (g.Phase != Standby || x.s.Leaving) {
 		return false // left-overs first
 	}
+	if u.Key.Owner != x.p.Self && x.s.Off() {
+		return false // what is this server's own is defended even then
+	}
 	if unit > 0 && u.Key.Owner != x.p.Self && x.s.Now < g.BlockedUntil {
 		return false // the first unit is bid for even then: the others hang on it
 	}
@@ -139,7 +142,7 @@ func (x *stepper) firstRead() {
 		return
 	}
 	bidding := Decide(x.p.Self, x.s.Hard.Promised, x.s.Hard.Common, first.Key)
-	if bidding == HasLost && x.winnerDied(first) {
+	if bidding == HasLost && !x.s.Off() && x.winnerDied(first) {
 		bidding = MayBid
 		x.s.Hard.Promised = max(x.s.Hard.Promised, first.Key.Tag+1)
 	}

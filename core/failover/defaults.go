@@ -6,7 +6,7 @@ func Defaults(timeout Tick) Params {
 	return Params{
 		Survivor:         First,
 		Timeout:          timeout,
-		ArbitrationDelay: timeout / 10,
+		ArbitrationDelay: timeout / 5,
 		InspectQuiet:     1_000,
 		InspectBusy:      100,
 		AskAgain:         1_000,

@@ -15,6 +15,7 @@ func (x *stepper) feed(g int, e Event) {
 	}
 	r := &Table[row]
 	from := gr.Phase
+	again := gr.Row == row && from == r.To && e.Kind == AppsFailed && len(r.Do) == 0
 	gr.Phase, gr.Row = r.To, row
 	if from != r.To || len(r.Do) > 0 {
 		gr.Since, gr.SinceSeq, gr.Deadline = x.s.Now, x.s.Op, x.deadline(g, r.To)
@@ -24,7 +25,7 @@ func (x *stepper) feed(g int, e Event) {
 	if e.Text != "" {
 		text += " (" + e.Text + ")"
 	}
-	if from != r.To || e.Kind != OpClear {
+	if (from != r.To || e.Kind != OpClear) && !again {
 		x.do(Action{Kind: Note, Group: g, Step: r.To.String(), Code: r.Code, Text: text, Op: gr.Op, Epoch: x.epoch(g)})
 	}
 	for _, k := range r.Do {
@@ -43,12 +44,16 @@ func (x *stepper) facts(g int) Facts {
 	}
 	set(x.agreed(), Agreed)
 	set(x.mayClaim(g), MayClaim)
-	set(gr.Fails < x.p.Groups[g].RestartLimit && gr.Move.Role != Taking, RestartsLeft)
+	set(gr.Fails < x.p.Groups[g].RestartLimit, RestartsLeft)
 	set(gr.Disk, DiskAnswers)
 	set(x.releaseOpen(g), ReleaseOpen)
 	set(x.s.Leaving, Leaving)
 	set(x.s.Now < gr.BlockedUntil, IsBlocked)
 	set(x.split(g), Split)
+	set(x.mayLeave(g), MayLeave)
+	set(x.s.InMaintenance(), HandsOff)
+	set(gr.Move.Role == Taking && x.agreed(), Undo)
+	set(gr.Move.Role == Giving && !x.s.Leaving, Giveaway)
 	return f
 }
 
@@ -97,6 +102,9 @@ func (x *stepper) mayClaim(g int) bool {
 	if x.s.Now < gr.HoldoffUntil {
 		return false
 	}
+	if gr.LastOwner == x.p.Self.Other() && (x.s.Off() || x.flapping(g)) {
+		return false // that would be a move by itself
+	}
 	waited := gr.FreeSince != Never && x.s.Now >= gr.FreeSince+x.p.OwnerWait
 	return x.p.Groups[g].Primary == x.p.Self || waited
 }
@@ -130,6 +138,9 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	case Granted, Released, Cleared:
 		x.keysAfter(g, e.Kind)
 	case StartFailed, AppsFailed:
+		if gr.Phase == Active {
+			break // in maintenance
+		}
 		if x.s.Now > gr.LastFail+x.p.Groups[g].RestartReset {
 			gr.Fails = 0
 		}
@@ -147,6 +158,19 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 		gr.Disk = false
 	case gr.Phase == Active && from == Starting:
 		gr.BlockFor = 0
+	}
+	if gr.Move.Role == Giving && (gr.Phase == Starting || gr.Phase == Attaching) {
+		switch from {
+		case Stopping:
+			gr.Move.Text = "it could not be stopped"
+		case Detaching:
+			gr.Move.Text = "it could not be unmounted"
+		default:
+			gr.Move.Text = "its storage was not given back"
+		}
+		if e.Text != "" {
+			gr.Move.Text += ": " + e.Text
+		}
 	}
 	if gr.Phase == Attaching {
 		for _, i := range x.p.Groups[g].Units {
@@ -205,6 +229,10 @@ func (x *stepper) rereadOn(g int, k EventKind) {
 
 // act sends one action of a row.
 func (x *stepper) act(g int, k ActionKind) {
+	if k == MoveWanted {
+		x.wantMove(g, Health, "Restarting in place did not help.")
+		return
+	}
 	gr := &x.s.Groups[g]
 	a := Action{Kind: k, Group: g, Op: x.op(), Epoch: x.epoch(g), Deadline: gr.Deadline}
 	switch k {

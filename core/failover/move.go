@@ -48,16 +48,23 @@ func (x *stepper) askMove(e Event) {
 		return
 	case g.Move.Role != NoMove:
 		refuse("another planned move of this group is under way")
-	case g.Phase != Active:
+	case e.Reason == Health && g.Phase != Starting:
+		refuse("the group does not fail here any more")
+	case e.Reason != Health && g.Phase != Active:
 		refuse("the group is not active on this server: it is " + g.Phase.String())
 	case !x.agreed():
 		refuse("the two servers have not agreed yet that nothing is left over from the last loss; the partner is " +
 			x.s.Partner.Verdict.String())
 	case x.s.Leaving:
 		refuse("this server is being shut down")
+	case e.Reason == Operator && x.s.InMaintenance() && !e.Force:
+		refuse("the pair is in maintenance: end it first, or say that the move is meant all the same")
+	case e.Reason != Operator && (x.s.Off() || x.flapping(e.Group)):
+		refuse("nothing moves by itself now")
 	default:
-		g.Move = Move{ID: e.Move, Role: Asking, Deadline: x.s.Now + x.p.MoveTimeout, TellAt: x.s.Now}
-		x.note(e.Group, "move-asked", "", "A planned move was asked for: the partner has to prove that it is ready.")
+		g.Move = Move{ID: e.Move, Role: Asking, Reason: e.Reason, Deadline: x.s.Now + x.p.MoveTimeout, TellAt: x.s.Now}
+		x.note(e.Group, "move-asked", "", "A planned move was asked for ("+e.Reason.String()+
+			"): the partner has to prove that it is ready.")
 	}
 }
 
@@ -97,6 +104,9 @@ func (x *stepper) takerHears(e Event) {
 		}
 		// an older move that this server was to take has ended on the giver: it gives one at a time
 		g.Move = Move{ID: e.Move, Role: Checking, Op: x.op(), Deadline: x.s.Now + x.p.MoveTimeout}
+		if e.Auto {
+			g.Move.Reason = Health // or another that is not an operator's
+		}
 		x.do(Action{Kind: CheckReady, Group: e.Group, Op: g.Move.Op, Epoch: x.epoch(e.Group), Deadline: g.Move.Deadline})
 	}
 }
@@ -115,7 +125,7 @@ func (x *stepper) giverHears(e Event) {
 		m.Role, m.Deadline = Giving, x.s.Now+x.moveTime(e.Group)
 		x.note(e.Group, "move-ready", "", "The partner is ready to take the group.")
 		x.feed(e.Group, Event{Kind: OpGive})
-		if g.Phase == Active {
+		if g.Phase != Stopping {
 			x.endGiving(e.Group, false, "the two servers no longer agree", true)
 		}
 	case e.Word == WordRefused && m.Role == Asking:
@@ -136,8 +146,10 @@ func (x *stepper) settleMove(gi int) {
 	switch m.Role {
 	case Asking:
 		switch {
-		case g.Phase != Active:
-			x.endGiving(gi, false, "the group did not stay active here", true)
+		case m.Reason == Health && g.Phase == Active:
+			x.endGiving(gi, false, "the group came up here meanwhile", true)
+		case m.Reason == Health && g.Phase != Starting || m.Reason != Health && g.Phase != Active:
+			x.endGiving(gi, false, "the group did not stay here as it was", true)
 		case x.s.Partner.Lost:
 			x.endGiving(gi, false, "the partner was lost", true)
 		case x.s.Now >= m.Deadline:
@@ -152,6 +164,8 @@ func (x *stepper) settleMove(gi int) {
 			x.tellDue(gi, WordGiven)
 		case g.Phase == Faulted:
 			x.endGiving(gi, false, "the group could not be stopped or unmounted here", true)
+		case g.Phase == Starting || g.Phase == Attaching:
+			x.endGiving(gi, false, "the group goes on here: "+m.Text, true)
 		case g.Phase == Active || g.Phase == Fenced || x.s.Now >= m.Deadline:
 			x.endGiving(gi, false, "the group was not given away", true)
 		default:
@@ -230,6 +244,10 @@ func (x *stepper) settleTaking(gi int) {
 func (x *stepper) endGiving(gi int, moved bool, text string, cancel bool) {
 	g := &x.s.Groups[gi]
 	id := g.Move.ID
+	if moved {
+		x.moveLeft(gi, x.p.Self.Other())
+		g.AutoWait = 0
+	}
 	if cancel {
 		x.do(Action{Kind: Tell, Group: gi, Move: id, Word: WordCancel, Text: text})
 	}
@@ -246,6 +264,9 @@ func (x *stepper) endGiving(gi int, moved bool, text string, cancel bool) {
 // endTaking ends a move on the taker's side and keeps its outcome for a giver that asks again.
 func (x *stepper) endTaking(gi int, w Word, text string) {
 	g := &x.s.Groups[gi]
+	if w == WordDone {
+		x.moveLeft(gi, x.p.Self)
+	}
 	g.LastMove = Move{ID: g.Move.ID, Word: w, Text: text}
 	g.Move = Move{}
 	x.do(Action{Kind: Tell, Group: gi, Move: g.LastMove.ID, Word: w, Text: text})
@@ -254,7 +275,7 @@ func (x *stepper) endTaking(gi int, w Word, text string) {
 func (x *stepper) tell(gi int, w Word, text string) {
 	m := &x.s.Groups[gi].Move
 	m.Word, m.Text = w, text
-	x.do(Action{Kind: Tell, Group: gi, Move: m.ID, Word: w, Text: text})
+	x.do(Action{Kind: Tell, Group: gi, Move: m.ID, Word: w, Text: text, Auto: m.Reason != Operator})
 }
 
 func (x *stepper) tellDue(gi int, w Word) {

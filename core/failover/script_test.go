@@ -17,6 +17,7 @@ import (
 // partner's beats come, unless told not to.
 //
 //	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (again: restarted)
+//	    failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1 kept
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
 //	hold swaps | land swaps             keep swaps on their way | let them reach the switch now
@@ -27,7 +28,10 @@ import (
 //	answer 0 Granted some text          the newest action of group 0 ends so
 //	stale 0 Granted                     an answer to an older action
 //	disk 0 answers | disk 0 silent
-//	move 0 7 | ready 0 yes | said 0 7 given text      planned moves
+//	move 0 7 [force|health|failback] | ready 0 yes | said 0 7 given text | asks 0 7 auto      planned moves
+//	mode disabled|enabled|maintenance 5000      an operator switches the mode: what is not named is off
+//	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
+//	left 5000                           of the maintenance, by the wall clock
 //	fail 0 | clear 0 | shutdown
 //	show                                where everything stands
 type script struct {
@@ -149,7 +153,21 @@ func (x *script) command(w []string) {
 		k := map[string]failover.EventKind{"answers": failover.DiskAnswered, "silent": failover.DiskSilent}[w[2]]
 		x.step(failover.Event{Kind: k, Group: num(1), Op: x.disk[num(1)]})
 	case "move":
-		x.step(failover.Event{Kind: failover.OpMove, Group: num(1), Move: uint64(num(2))})
+		e := failover.Event{Kind: failover.OpMove, Group: num(1), Move: uint64(num(2))}
+		switch rest(3) {
+		case "force":
+			e.Force = true
+		case "health":
+			e.Reason = failover.Health
+		case "failback":
+			e.Reason = failover.Failback
+		}
+		x.step(e)
+	case "mode", "peermode", "left":
+		x.mode(w)
+	case "asks":
+		x.step(failover.Event{Kind: failover.PeerSaid, Group: num(1), Move: uint64(num(2)), Word: failover.WordAsk,
+			Auto: rest(3) == "auto"})
 	case "ready":
 		k := map[string]failover.EventKind{"yes": failover.ReadyYes, "no": failover.ReadyNo}[w[2]]
 		x.step(failover.Event{Kind: k, Group: num(1), Op: x.s.Groups[num(1)].Move.Op, Text: rest(3)})
@@ -167,6 +185,38 @@ func (x *script) command(w []string) {
 	default:
 		x.t.Fatalf("unknown command %v", w)
 	}
+}
+
+// mode lets an operator or the partner switch the pair's mode.
+func (x *script) mode(w []string) {
+	num := func(i int) int {
+		n, err := strconv.Atoi(w[i])
+		if err != nil {
+			x.t.Fatalf("%v: %v", w, err)
+		}
+		return n
+	}
+	e := failover.Event{Kind: failover.OpMode}
+	words := w[1:]
+	switch w[0] {
+	case "left":
+		x.step(failover.Event{Kind: failover.ModeLeft, Left: failover.Tick(num(1))})
+		return
+	case "peermode":
+		e.Kind = failover.PeerMode
+		e.Mode.Seq, e.Mode.By = uint32(num(1)), failover.Server(num(2))
+		words = w[3:]
+	}
+	for i, word := range words {
+		switch word {
+		case "disabled":
+			e.Mode.Disabled = true
+		case "maintenance":
+			e.Left = failover.Tick(num(len(w) - len(words) + i + 1))
+			e.Mode.Until = int64(1_000_000 + e.Left)
+		}
+	}
+	x.step(e)
 }
 
 type opts map[string]string
@@ -195,7 +245,7 @@ func (o opts) list(k string, i int) uint32 {
 }
 
 func kind(t *testing.T, name string) failover.EventKind {
-	for k := failover.Granted; k <= failover.ReadyNo; k++ {
+	for k := failover.Granted; k <= failover.ModeLeft; k++ {
 		if k.String() == name {
 			return k
 		}
@@ -225,10 +275,32 @@ func (x *script) server(self int, o opts) {
 	if s := o.n("survivor"); s > 0 {
 		x.p.Survivor = failover.Server(s)
 	}
-	hard := failover.Hard{Promised: uint32(o.n("p")), Common: uint32(o.n("c"))}
+	for g := range x.p.Groups {
+		gp := &x.p.Groups[g]
+		_, gp.Failback = o["failback"]
+		gp.FailbackDelay, gp.FlapLimit = failover.Tick(o.n("failback")), o.n("flap")
+		if w := o.n("window"); w > 0 {
+			gp.FlapWindow = failover.Tick(w)
+		}
+	}
+	x.p.Boot = uint32(o.n("boot"))
+	hard := failover.Hard{Promised: uint32(o.n("p")), Common: uint32(o.n("c")), Boot: uint32(o.n("wrote"))}
+	_, hard.Lost = o["lost"]
+	for g := range x.p.Groups {
+		hard.Flaps = append(hard.Flaps, int(o.list("flaps", g)))
+	}
+	if f := strings.Split(o["mode"], ":"); len(f) > 1 {
+		seq, _ := strconv.Atoi(f[0])
+		by, _ := strconv.Atoi(f[1])
+		hard.Mode = failover.Mode{Seq: uint32(seq), By: failover.Server(by), Disabled: len(f) > 2,
+			Until: int64(o.n("until"))}
+	}
 	for i := range layout {
 		h := failover.HardUnit{Held: o.list("held", i), Released: o.list("released", i), Asked: o.list("held", i)}
 		hard.Units = append(hard.Units, h)
+	}
+	if _, kept := o["kept"]; kept {
+		hard = x.s.Hard // what the agent before had on disk
 	}
 	if x.keys == nil {
 		x.keys = make([]failover.Key, len(layout))
@@ -376,7 +448,11 @@ func (x *script) step(e failover.Event) {
 		say("promised %d, common %d", h.Promised, h.Common)
 	}
 	for _, a := range actions {
-		if line := x.take(a); line != "" {
+		line := x.take(a)
+		if a.Kind == failover.Tell && x.told(line) >= 3 {
+			continue // a word that is repeated until it is answered is shown three times
+		}
+		if line != "" {
 			say("%s", line)
 		}
 	}
@@ -385,6 +461,17 @@ func (x *script) step(e failover.Event) {
 			x.rows[r] = true
 		}
 	}
+}
+
+// told counts the lines of this command that say the same at any time.
+func (x *script) told(line string) int {
+	n := 0
+	for _, o := range x.out {
+		if strings.HasSuffix(o, " "+line) {
+			n++
+		}
+	}
+	return n
 }
 
 // take notes an action for the driver and tells it in words; reads are not told.
@@ -411,11 +498,17 @@ func (x *script) take(a failover.Action) string {
 		}
 		return strings.TrimSpace("note "+a.Step+" "+a.Code) + ": " + a.Text
 	case failover.Tell:
-		return strings.TrimSpace(fmt.Sprintf("g%d tells the partner, move %d: %v %s", a.Group, a.Move, a.Word, a.Text))
+		said := a.Word.String()
+		if a.Auto {
+			said += " (automatic)"
+		}
+		return strings.TrimSpace(fmt.Sprintf("g%d tells the partner, move %d: %s %s", a.Group, a.Move, said, a.Text))
 	case failover.MoveEnded:
 		return fmt.Sprintf("g%d move %d ended, moved %v: %s", a.Group, a.Move, a.Moved, a.Text)
 	case failover.CheckReady:
 		return fmt.Sprintf("g%d CheckReady", a.Group)
+	case failover.MoveWanted:
+		return fmt.Sprintf("g%d MoveWanted %v: %s", a.Group, a.Reason, a.Text)
 	default:
 		x.group[a.Group] = a
 	}
@@ -432,12 +525,19 @@ func (x *script) take(a failover.Action) string {
 func (x *script) show() {
 	say := func(format string, args ...any) { x.out = append(x.out, fmt.Sprintf(format, args...)) }
 	pt := &x.s.Partner
+	if m := x.s.Hard.Mode; m.Seq > 0 {
+		say("mode %d by %d: disabled %v, maintenance %v", m.Seq, m.By, m.Disabled, x.s.InMaintenance())
+	}
 	say("partner %v, up %v, lost %v, agreed %v; promised %d, common %d", pt.Verdict, pt.Up, pt.Lost, x.s.Agreed(),
 		x.s.Hard.Promised, x.s.Hard.Common)
 	for u, k := range x.keys {
 		say("unit %d %v", u, k)
 	}
 	for g := range x.s.Groups {
-		say("group %d %v", g, x.s.Groups[g].Phase)
+		line := x.s.Groups[g].Phase.String()
+		if n := x.s.Hard.Flaps[g]; n > 0 {
+			line += fmt.Sprintf(", automatic moves %d", n)
+		}
+		say("group %d %s", g, line)
 	}
 }

@@ -58,6 +58,11 @@ func (s *server) act(a failover.Action, e failover.Event) {
 		if a.Moved {
 			w.stats.moved++
 		}
+	case failover.MoveWanted:
+		s.moveID++
+		s.wanted++
+		id := uint64(s.id)<<32 | uint64(s.gen)<<16 | s.moveID
+		s.later(0, func() { s.step(failover.Event{Kind: failover.OpMove, Group: a.Group, Move: id, Reason: a.Reason}) })
 	default:
 		s.give(a)
 	}

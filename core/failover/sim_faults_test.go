@@ -70,7 +70,11 @@ func (w *world) fault() {
 		s.network = []failover.Answer{failover.NoAnswer, failover.Yes, failover.No}[r.IntN(3)]
 	case x < 90:
 		s.diskBad = !s.diskBad
-	case x < 91:
+	case x < 93:
+		s.setMode(r.IntN(2) == 0, w.upTo(2)*w.upTo(30_000))
+	case x < 94:
+		s.wall = w.upTo(7_200_000) - 3_600_000
+	case x < 95:
 		for _, s := range w.s {
 			s.powerOff()
 		}
@@ -137,8 +141,11 @@ func (w *world) heal() {
 func (w *world) tend(d tick) bool {
 	for end := w.now + d; w.now < end && w.bad == ""; {
 		for _, s := range w.s {
+			if s.works() && s.st.Off() {
+				s.setMode(false, 0)
+			}
 			for g := range s.st.Groups {
-				if gr := &s.st.Groups[g]; s.works() && (gr.Phase == failover.Faulted || s.st.Now < gr.BlockedUntil) {
+				if gr := &s.st.Groups[g]; s.works() && (gr.Phase == failover.Faulted || s.st.Now < gr.BlockedUntil || stays(s, g)) {
 					s.clear(g)
 				}
 			}
@@ -148,6 +155,21 @@ func (w *world) tend(d tick) bool {
 		}
 	}
 	return false
+}
+
+// stays: a group has moved by itself too often.
+func stays(s *server, g int) bool {
+	_, yes := s.st.Flapping(&s.p, g)
+	return yes
+}
+
+// setMode is an operator's switch of the pair's mode; maintenance for d, 0: none.
+func (s *server) setMode(disabled bool, maintenance tick) {
+	m := failover.Mode{Disabled: disabled}
+	if maintenance > 0 {
+		m.Until = int64(s.w.now + s.wall + maintenance)
+	}
+	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpMode, Mode: m, Left: maintenance}) })
 }
 
 // still: nothing changes hands for d.

@@ -22,6 +22,10 @@ var phases = []struct {
 	{"isolated", (*world).isolated},
 	{"agent killed", (*world).agentKilled},
 	{"short pause", (*world).shortPause},
+	{"switched off", (*world).switchedOff},
+	{"automatic failback", (*world).failback},
+	{"survivor restarted", (*world).survivorRestarts},
+	{"sick application", (*world).sick},
 }
 
 // wins returns the server that serves everything after a cut.
@@ -262,4 +266,126 @@ func (w *world) shortPause() {
 	w.run(2_000, nil)
 	w.still(6_000, "short pause")
 	w.resettle("after a pause")
+}
+
+// switchedOff: disabled, or in maintenance, a death moves nothing; when that ends, the survivor takes over at once.
+func (w *world) switchedOff() {
+	by := w.s[w.r.IntN(2)]
+	maintenance := tick(0)
+	if w.chance(0.5) {
+		maintenance = 20_000
+	}
+	by.setMode(maintenance == 0, maintenance)
+	if !w.run(5_000, func() bool { return w.s[0].st.Off() && w.s[1].st.Off() }) {
+		w.fail("the mode has not reached both servers: %v", w)
+		return
+	}
+	victim := w.s[w.r.IntN(2)]
+	other := w.of(victim.id.Other())
+	if w.chance(0.3) { // over a restart of the agent, whatever its wall clock says
+		other.killCore()
+		w.run(500, nil)
+		other.boot()
+	}
+	before := append([]unitSwitch(nil), w.units...)
+	w.run(500, nil)
+	victim.powerOff()
+	w.run(10_000, nil)
+	for u := range w.units {
+		if w.units[u].key.Owner != before[u].key.Owner {
+			w.fail("switched off, unit %d moved all the same", u)
+		}
+	}
+	if maintenance > 0 {
+		w.run(10_000, nil)
+	} else {
+		other.setMode(false, 0)
+	}
+	if !w.run(8_000, func() bool { return w.allOn(other.id) }) {
+		w.fail("L1: no takeover after switchover was enabled again: %v", w)
+	}
+	victim.boot()
+	if maintenance > 0 {
+		other.setMode(false, 0) // the mode's number is told to both
+	}
+	w.resettle("after having been switched off")
+}
+
+// failback: a group goes home by itself, after the delay and not before.
+func (w *world) failback() {
+	const delay = 4_000
+	for _, s := range w.s {
+		for g := range s.p.Groups {
+			s.p.Groups[g].Failback, s.p.Groups[g].FailbackDelay = true, delay
+			s.clear(g)
+		}
+	}
+	home := func() bool {
+		return w.runsOn(0) == failover.First && w.runsOn(1) == failover.Second && w.settled()
+	}
+	if w.run(60_000, home) {
+		for _, s := range w.s {
+			for g := range s.p.Groups {
+				s.clear(g)
+			}
+		}
+		s := w.s[w.r.IntN(2)]
+		s.powerOff()
+		if !w.run(8_000, func() bool { return w.allOn(s.id.Other()) }) {
+			w.fail("L1: %v died and the survivor does not serve all: %v", s.id, w)
+		}
+		s.boot()
+		w.run(delay-1_000, nil)
+		if w.bad == "" && !w.allOn(s.id.Other()) {
+			w.fail("a failback before its delay: %v", w)
+		}
+		if !w.run(30_000, home) {
+			w.fail("no automatic failback: %v", w)
+		}
+	} else {
+		w.fail("groups do not go home: %v", w)
+	}
+	for _, s := range w.s {
+		for g := range s.p.Groups {
+			s.p.Groups[g].Failback = false
+			s.clear(g)
+		}
+	}
+	w.resettle("after a failback")
+}
+
+// survivorRestarts: the survivor's agent ends at any moment of its takeover and is started again; it goes on, also
+// without a startup time-out.
+func (w *world) survivorRestarts() {
+	dead := w.s[w.r.IntN(2)]
+	s := w.of(dead.id.Other())
+	dead.powerOff()
+	if w.run(4_000, func() bool { return s.st.Partner.Lost }) {
+		w.run(w.upTo(800), nil)
+	}
+	s.killCore()
+	w.run(w.upTo(3_000), nil)
+	s.boot()
+	if !w.run(12_000, func() bool { return w.allOn(s.id) }) {
+		w.fail("L1: the survivor's agent was restarted and does not go on: %v", w)
+	}
+	dead.boot()
+	w.resettle("after a restart of the survivor's agent")
+}
+
+// sick: an application that cannot run where it is goes to the partner when that is ready, and stops moving at the
+// limit.
+func (w *world) sick() {
+	g := w.r.IntN(w.groups)
+	from := w.of(w.runsOn(g))
+	for _, s := range w.s {
+		s.clear(g)
+	}
+	from.appBad[g] = true
+	from.apps[g] = false
+	if !w.run(120_000, func() bool { return w.runsOn(g) == from.id.Other() && w.settled() }) {
+		w.fail("a sick application of group %d was not moved to the ready partner: %v", g, w)
+	}
+	clear(from.appBad)
+	w.resettle("after a sick application")
 }

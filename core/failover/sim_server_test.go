@@ -27,7 +27,7 @@ type server struct {
 	heard            [nLinks]heardLink
 	peerGen          int
 	network          failover.Answer
-	wake             tick
+	wake, retryAt    tick
 	timer            int // only the newest timer counts
 	backlog          []func()
 	work             []worker
@@ -38,6 +38,8 @@ type server struct {
 	appBad  []bool
 	strayed []tick // since when applications run here without the storage while the agent could see it; Never: no
 
+	wall   tick // of its clock, ahead of the world's
+	wanted int  // automatic moves asked for
 	moveID uint64
 	moves  map[uint64]tick // planned moves that have not ended, and when they must have
 }
@@ -93,6 +95,9 @@ func (s *server) boot() {
 	s.moves = map[uint64]tick{}
 	s.publish()
 	s.wake = s.w.now
+	if s.disk.Mode.Until != 0 {
+		s.step(failover.Event{Kind: failover.ModeLeft, Left: tick(s.disk.Mode.Until) - s.w.now - s.wall})
+	}
 	s.arm()
 	s.beats(s.gen)
 	s.probe(s.gen)
@@ -206,7 +211,10 @@ func (s *server) arm() {
 	}
 	wake := s.w.now + interval
 	if s.diskBad {
-		wake = s.w.now + 500
+		if s.retryAt <= s.w.now { // what comes in between does not put it off
+			s.retryAt = s.w.now + 500
+		}
+		wake = s.retryAt
 	} else {
 		if t := failover.Next(&s.p, &s.st); t != failover.Never {
 			wake = min(wake, s.w.now+s.until(t))
@@ -246,6 +254,9 @@ func (s *server) beats(gen int) {
 		s.seq++
 		for l := range nLinks {
 			s.w.deliver(s, l, s.beat, s.seq)
+		}
+		if s.seq%5 == 0 {
+			s.w.tellMode(s)
 		}
 	}
 	s.w.after(interval, func() { s.beats(gen) })
@@ -299,6 +310,8 @@ func (s *server) step(e failover.Event) {
 			s.dropped++
 			return
 		}
+		s.disk = next.Clone().Hard
+	} else if !next.Hard.Same(s.disk) && !s.diskBad {
 		s.disk = next.Clone().Hard
 	}
 	s.st = next

@@ -26,6 +26,7 @@ func pairParams(self failover.Server, layout []int, startup failover.Tick) failo
 		gp := &p.Groups[g]
 		gp.AttachTimeout, gp.StartTimeout, gp.StopTimeout = 30_000, 60_000, 60_000
 		gp.RestartLimit, gp.RestartReset = 2, 600_000
+		gp.FlapWindow = 3_600_000
 	}
 	return p
 }
@@ -96,6 +97,12 @@ func life(seed uint64, trace func(string, ...any), stats *counts) string {
 	layout := layouts[pick.IntN(len(layouts))]
 	startup := []failover.Tick{0, 8_000}[pick.IntN(2)]
 	w := newWorld(seed, layout, startup)
+	flap := pick.IntN(4)
+	for _, s := range w.s {
+		for g := range s.p.Groups {
+			s.p.Groups[g].FlapLimit = flap
+		}
+	}
 	w.trace, w.stats = trace, stats
 	w.log("seed %d layout %v startup time-out %d", seed, layout, startup)
 	first := w.r.IntN(2)

@@ -220,6 +220,28 @@ func (w *world) say(from *server, a failover.Action) {
 	}
 }
 
+// tellMode carries a server's mode to its partner.
+func (w *world) tellMode(from *server) {
+	to := w.of(from.id.Other())
+	m := from.st.Hard.Mode
+	if m.Seq == 0 || !w.open(index(from.id)) || w.chance(w.rates.loss) {
+		return
+	}
+	sent, left := w.now, max(0, from.st.ModeEnd-from.clock())
+	w.after(1+w.upTo(20), func() {
+		if to.bootAt > sent {
+			return // of an older session
+		}
+		to.input(to.gen, func() {
+			m := m
+			if m.Until != 0 {
+				m.Until = int64(w.now + to.wall + left)
+			}
+			to.step(failover.Event{Kind: failover.PeerMode, Mode: m, Left: left})
+		})
+	})
+}
+
 // owner of a group by its switches: Nobody also when it is split.
 func (w *world) owner(g int) failover.Server {
 	var o failover.Server
@@ -253,6 +275,9 @@ func (w *world) settled() bool {
 		}
 	}
 	round := w.units[0].key.Tag // as the switch shows it now: what a server has read of it may be older
+	if w.s[0].st.Off() || w.s[1].st.Off() || w.s[0].st.Hard.Mode.Seq != w.s[1].st.Hard.Mode.Seq {
+		return false
+	}
 	for _, s := range w.s {
 		if !s.st.Agreed() || s.st.Hard.Common <= round || len(s.moves) > 0 {
 			return false

@@ -40,9 +40,16 @@ func Next(p *Params, s *State) Tick {
 		}
 		at(g.Move.Deadline)
 		at(g.Move.TellAt)
+		at(failbackAt(p, s, i))
+		if g.Flaps > 0 {
+			at(g.FlapAt[0] + p.Groups[i].FlapWindow)
+		}
 	}
 	at(s.Partner.RestartingUntil)
 	at(s.LateUntil)
+	if s.Hard.Mode.Until != 0 {
+		at(s.ModeEnd)
+	}
 	at(s.Partner.BothAt + p.Timeout)
 	if !s.Partner.Ever && p.StartupTimeout > 0 {
 		at(s.Started + p.StartupTimeout)
@@ -100,6 +107,8 @@ func (x *stepper) take(e Event) {
 		}
 	case OpMove, PeerSaid, ReadyYes, ReadyNo:
 		x.moveEvent(e)
+	case OpMode, PeerMode, ModeLeft:
+		x.modeEvent(e)
 	case OpShutdown:
 		if !x.s.Leaving {
 			x.s.Leaving = true
@@ -108,6 +117,7 @@ func (x *stepper) take(e Event) {
 	case OpClear:
 		g := &x.s.Groups[e.Group]
 		g.BlockedUntil, g.BlockFor, g.Blocked, g.Fails = x.s.Now, 0, "", 0
+		g.Flaps, g.AutoAt, g.AutoWait, g.LastOwner = 0, x.s.Now, 0, Nobody
 		x.feed(e.Group, e)
 	default:
 		x.feed(e.Group, e)
@@ -116,14 +126,22 @@ func (x *stepper) take(e Event) {
 
 // settle brings everything that depends on time and on what is now known up to date.
 func (x *stepper) settle() {
+	x.settleMode()
 	x.judge()
 	x.readUnits()
 	x.arbitrate()
+	if !x.agreed() {
+		x.s.AgreedAt = Never
+	} else if x.s.AgreedAt == Never {
+		x.s.AgreedAt = x.s.Now
+	}
 	for g := range x.s.Groups {
 		x.settleGroup(g)
 	}
 	for g := range x.s.Groups {
 		x.settleMove(g)
+		x.settleFlaps(g)
+		x.settleFailback(g)
 	}
 	x.readUnits()
 }
@@ -160,6 +178,7 @@ func (x *stepper) judge() {
 	v, why := Judge(JudgeFacts{
 		Beats: beats, Left: pt.Left, Restarting: x.s.Now < pt.RestartingUntil,
 		Ever: pt.Ever, StartupEnd: started, Late: x.s.Now < x.s.LateUntil, Network: pt.Evidence.Network,
+		Lines: pt.Evidence.Lines,
 	})
 	pt.Up = beats != BeatsNone && pt.Spoke && !pt.Left && x.s.Now < pt.BothAt+x.p.Timeout
 	if beats == BeatsNone {
@@ -176,6 +195,7 @@ func (x *stepper) judge() {
 	case v == VerdictLost:
 		pt.Lost, pt.LostAt, pt.LostSeq = true, x.s.Now, x.s.Op
 		pt.Losses++
+		x.s.Hard.Lost = true
 		for i := range x.s.Units {
 			u := &x.s.Units[i]
 			u.ReadOp, u.NextRead = 0, x.s.Now // a read under way was asked before the loss: no decision rests on it
@@ -202,6 +222,7 @@ func (x *stepper) heard(b Beat) {
 	if changed || !pt.Spoke {
 		x.reKeyAll()
 	}
+	x.s.Hard.Lost = false
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
 	// a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
 	pt.Left = pt.Left || b.Leaving
@@ -352,6 +373,7 @@ func (x *stepper) owner(g int) (kind EventKind, known bool) {
 
 // ownerEvent feeds a group what the switch shows of it.
 func (x *stepper) ownerEvent(g int) {
+	x.ownedBy(g)
 	gr := &x.s.Groups[g]
 	kind, known := x.owner(g)
 	if !known {

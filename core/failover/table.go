@@ -18,11 +18,15 @@ const (
 	Leaving                        // this server is being shut down in order
 	IsBlocked                      // the group could not be brought up here lately
 	Split                          // the switch shows only a part of the group's units with this server
-	numFacts     = 8
+	MayLeave                       // the partner may be asked to take the group, which does not run well here
+	HandsOff                       // maintenance: a failed check restarts nothing
+	Undo                           // this server is taking the group in a planned move: what fails here goes back
+	Giveaway                       // this server is giving the group away in a planned move: it goes on here if that fails
+	numFacts     = 12
 )
 
 var factNames = [numFacts]string{"agreed", "our turn", "restarts left", "disk answers", "release open", "leaving",
-	"blocked", "split"}
+	"blocked", "split", "may leave", "maintenance", "taking", "giving"}
 
 // Guard holds when all of Need and none of Not are facts.
 type Guard struct{ Need, Not Facts }
@@ -107,21 +111,37 @@ var Table = []Row{
 		Why:  "A drive could not be mounted: what was mounted is undone, and the partner may try."},
 	{From: []Phase{Starting}, On: []EventKind{AppsUp}, To: Active,
 		Why: "All applications run and answer."},
-	{From: []Phase{Starting, Active}, On: []EventKind{StartFailed, AppsFailed}, If: Guard{Need: RestartsLeft},
+	{From: []Phase{Starting}, On: []EventKind{StartFailed, AppsFailed}, If: Guard{Need: RestartsLeft, Not: Undo},
 		To: Starting, Do: []ActionKind{StartApps}, Code: "ORS-1008",
+		Why: "An application did not start: it is tried again in place first."},
+	{From: []Phase{Starting}, On: []EventKind{StartFailed, AppsFailed},
+		If: Guard{Need: MayLeave, Not: RestartsLeft | Undo}, To: Starting,
+		Do: []ActionKind{StartApps, MoveWanted}, Code: "ORS-1009",
+		Why: "Restarting in place did not help: the partner is asked whether it is ready; meanwhile it is tried again here."},
+	{From: []Phase{Starting}, On: []EventKind{StartFailed, AppsFailed},
+		If: Guard{Not: MayLeave | RestartsLeft | Undo}, To: Starting,
+		Do: []ActionKind{StartApps}, Code: "ORS-1010",
+		Why: "Restarting in place did not help, and the partner cannot be asked to take it now: it is tried again here."},
+	{From: []Phase{Starting}, On: []EventKind{StartFailed, AppsFailed}, If: Guard{Need: Undo}, To: Stopping,
+		Do: []ActionKind{StopApps}, Code: "ORS-1019",
+		Why: "The group could not be brought up here for the planned move: it goes back."},
+	{From: []Phase{Active}, On: []EventKind{AppsFailed}, If: Guard{Need: RestartsLeft, Not: HandsOff}, To: Starting,
+		Do: []ActionKind{StartApps}, Code: "ORS-1008",
 		Why: "An application failed: it is restarted in place first."},
-	{From: []Phase{Starting, Active}, On: []EventKind{StartFailed, AppsFailed}, If: Guard{Need: Agreed, Not: RestartsLeft},
-		To: Stopping, Do: []ActionKind{StopApps}, Code: "ORS-1009",
-		Why: "Restarting in place did not help: the partner may do better."},
-	{From: []Phase{Starting, Active}, On: []EventKind{StartFailed, AppsFailed}, If: Guard{Not: Agreed | RestartsLeft},
+	{From: []Phase{Active}, On: []EventKind{AppsFailed}, If: Guard{Need: MayLeave, Not: RestartsLeft | HandsOff},
+		To: Starting, Do: []ActionKind{StartApps, MoveWanted}, Code: "ORS-1009",
+		Why: "An application fails again and again: the partner is asked whether it is ready; meanwhile it is restarted here."},
+	{From: []Phase{Active}, On: []EventKind{AppsFailed}, If: Guard{Not: MayLeave | RestartsLeft | HandsOff},
 		To: Starting, Do: []ActionKind{StartApps}, Code: "ORS-1010",
-		Why: "Restarting in place did not help, and there is no partner to go to: it is tried again here."},
+		Why: "An application fails again and again, and the partner cannot be asked to take it now: it is restarted here."},
+	{From: []Phase{Active}, On: []EventKind{AppsFailed}, If: Guard{Need: HandsOff}, To: Active, Code: "ORS-1047",
+		Why: "An application failed its checks: in maintenance nothing is restarted."},
 	{From: []Phase{Starting}, On: []EventKind{Timeout}, To: Stopping, Do: []ActionKind{StopApps}, Code: "ORS-1011",
 		Why: "The applications were not up in time: what was started is stopped."},
 	{From: []Phase{Active}, On: []EventKind{PeerLost}, To: Active,
 		Why: "The partner is lost: silence never makes an owner let go."},
 
-	{From: []Phase{Active}, On: []EventKind{OpGive}, If: Guard{Need: Agreed}, To: Stopping, Do: []ActionKind{StopApps},
+	{From: []Phase{Starting, Active}, On: []EventKind{OpGive}, If: Guard{Need: Agreed}, To: Stopping, Do: []ActionKind{StopApps},
 		Why: "A planned move: the partner is ready to take the group."},
 	{From: []Phase{Unknown, Starting, Active}, On: []EventKind{OpShutdown}, To: Stopping, Do: []ActionKind{StopApps},
 		Why: "This server is being shut down in order: applications are stopped, the storage stays."},
@@ -132,15 +152,23 @@ var Table = []Row{
 
 	{From: []Phase{Stopping}, On: []EventKind{AppsStopped}, To: Detaching, Do: []ActionKind{Detach},
 		Why: "The applications have stopped: the drives are unmounted."},
-	{From: []Phase{Stopping}, On: []EventKind{StopFailed, Timeout}, To: Faulted, Code: "ORS-1012",
-		Why: "An application would not stop: no storage is given away under a live application."},
+	{From: []Phase{Stopping}, On: []EventKind{StopFailed, Timeout}, If: Guard{Not: Giveaway}, To: Faulted,
+		Code: "ORS-1012",
+		Why:  "An application would not stop: no storage is given away under a live application."},
+	{From: []Phase{Stopping}, On: []EventKind{StopFailed, Timeout}, If: Guard{Need: Giveaway}, To: Starting,
+		Do: []ActionKind{StartApps}, Code: "ORS-1012",
+		Why: "An application would not stop: the planned move is off, and the group goes on here."},
 	{From: []Phase{Detaching}, On: []EventKind{Detached}, If: Guard{Not: Leaving}, To: Releasing,
 		Do:  []ActionKind{Release},
 		Why: "The drives are unmounted: the storage is given back."},
 	{From: []Phase{Detaching}, On: []EventKind{Detached}, If: Guard{Need: Leaving}, To: Parked,
 		Why: "The drives are unmounted; the storage stays with this server."},
-	{From: []Phase{Detaching}, On: []EventKind{DetachFailed, Timeout}, To: Faulted, Code: "ORS-1013",
-		Why: "A drive would not unmount: storage in use is not given away."},
+	{From: []Phase{Detaching}, On: []EventKind{DetachFailed, Timeout}, If: Guard{Not: Giveaway}, To: Faulted,
+		Code: "ORS-1013",
+		Why:  "A drive would not unmount: storage in use is not given away."},
+	{From: []Phase{Detaching}, On: []EventKind{DetachFailed, Timeout}, If: Guard{Need: Giveaway}, To: Attaching,
+		Do: []ActionKind{Attach}, Code: "ORS-1013",
+		Why: "A drive would not unmount: the planned move is off, and the group goes on here."},
 	{From: []Phase{Releasing}, On: []EventKind{Released}, To: Standby,
 		Why: "The storage is given back; the partner goes first."},
 	{From: []Phase{Releasing}, On: []EventKind{ReleaseFailed, Timeout}, To: Unknown, Do: []ActionKind{Witness},

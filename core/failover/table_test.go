@@ -13,7 +13,7 @@ const docs = "../../docs/failover/"
 const (
 	lastPhase      = failover.Parked
 	lastGroupEvent = failover.OpShutdown
-	allFacts       = failover.Split<<1 - 1
+	allFacts       = failover.Giveaway<<1 - 1
 )
 
 // TestTableIsDisjoint takes every phase, event and set of facts: at most one row matches, Match finds it, and
@@ -128,7 +128,7 @@ func TestNames(t *testing.T) {
 	for p := failover.Unknown; p <= lastPhase; p++ {
 		add("phase ", p.String())
 	}
-	for e := failover.Granted; e <= failover.ReadyNo; e++ {
+	for e := failover.Granted; e <= failover.ModeLeft; e++ {
 		add("event ", e.String())
 	}
 	for a := failover.Inspect; a <= failover.Note; a++ {
@@ -141,7 +141,7 @@ func TestNames(t *testing.T) {
 		add("word ", w.String())
 	}
 	for e, want := range map[failover.EventKind]string{failover.OpShutdown: "OpShutdown", failover.Passed: "Passed",
-		failover.WasLate: "WasLate", failover.ReadyNo: "ReadyNo"} {
+		failover.WasLate: "WasLate", failover.ReadyNo: "ReadyNo", failover.ModeLeft: "ModeLeft"} {
 		if e.String() != want {
 			t.Errorf("event %d is named %q, want %q", e, e, want)
 		}

@@ -79,10 +79,13 @@ const (
 	Swapped      // Unit, Op: a Swap ended, whichever way; it is read again
 	DiskAnswered // Group, Op: the mounted drives can be read past all caches
 	DiskSilent   // Group, Op: they cannot, or there are none
-	OpMove       // Group, Move: an operator wants the group moved to the partner
-	PeerSaid     // Group, Move, Word, Text: the partner about a planned move
+	OpMove       // Group, Move, Reason, Force: the group is to be moved to the partner
+	PeerSaid     // Group, Move, Word, Auto, Text: the partner about a planned move
 	ReadyYes     // Group, Op: the group could be started here now
 	ReadyNo      // Group, Op, Text: it could not
+	OpMode       // Mode, Left: an operator has switched the pair's mode on this server
+	PeerMode     // Mode, Left: the partner's mode
+	ModeLeft     // Left: so much of the maintenance on record is left by the wall clock; told once, after the start
 	numEvents
 )
 
@@ -91,7 +94,7 @@ var eventNames = [...]string{
 	"DetachFailed", "Released", "ReleaseFailed", "Cleared", "OwnerSelf", "OwnerPeer", "OwnerNone", "PeerOwns",
 	"PeerLost", "AppsFailed", "Timeout", "OpGive", "OpClear", "OpShutdown",
 	"Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
-	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo",
+	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo", "OpMode", "PeerMode", "ModeLeft",
 }
 
 func (e EventKind) String() string { return eventNames[min(int(e), len(eventNames)-1)] }
@@ -108,8 +111,27 @@ type Event struct {
 	Beat     Beat
 	Move     uint64 // id of a planned move
 	Word     Word
+	Reason   Reason
+	Auto     bool // the planned move was not asked for by an operator
+	Force    bool // an operator wants it in spite of a maintenance
+	Mode     Mode
+	Left     Tick // of a maintenance, from now on
 	Text     string
 }
+
+// Reason says who wants a planned move.
+type Reason uint8
+
+// The reasons of planned moves.
+const (
+	Operator Reason = iota // an operator, or the orderly shutdown that one asked for
+	Health                 // restarting in place did not help
+	Failback               // the primary is back
+)
+
+var reasonNames = [...]string{"operator", "health", "failback"}
+
+func (r Reason) String() string { return reasonNames[r] }
 
 // Beat is what the decision needs of the partner's beat.
 type Beat struct {
@@ -165,13 +187,15 @@ const (
 	CheckReady // prove that the group could be started here: ReadyYes or ReadyNo
 	Tell       // say Word about the planned move Move to the partner
 	MoveEnded  // the planned move Move has ended: Moved and Text say how
-	Note       // write Text into the journal
+	// ask for a planned move of the group, because of Reason: to be answered by OpMove with a new id and that reason
+	MoveWanted
+	Note // write Text into the journal
 	numActions
 )
 
 var actionNames = [...]string{
 	"Inspect", "Swap", "Claim", "ReKey", "Attach", "StartApps", "StopApps", "Detach", "Release", "KillAll", "Witness",
-	"CheckReady", "Tell", "MoveEnded", "Note",
+	"CheckReady", "Tell", "MoveEnded", "MoveWanted", "Note",
 }
 
 func (a ActionKind) String() string { return actionNames[a] }
@@ -194,6 +218,8 @@ type Action struct {
 	Swaps    []KeySwap // Swap, Claim, ReKey, Release
 	Move     uint64
 	Word     Word
+	Reason   Reason
+	Auto     bool // Tell: the move was not asked for by an operator
 	Moved    bool
 	Kill     bool   // Note: an application may be killed because of this
 	Step     string // Note: short stable name
@@ -226,6 +252,8 @@ type Params struct {
 	MoveTimeout      Tick // for each half of a planned move beyond the applications' own times
 	BlockFirst       Tick // a group that could not be brought up here is left alone for so long, twice as long each time …
 	BlockMax         Tick // … but never longer
+	// of this run of the operating system, 0 when not known: what the hard state says of the partner holds only within
+	Boot uint32
 }
 
 // UnitParams is one storage unit; units are in the fixed order of arbitration.
@@ -240,6 +268,10 @@ type GroupParams struct {
 	StopTimeout   Tick
 	RestartLimit  int
 	RestartReset  Tick
+	Failback      bool // it goes back to its primary by itself …
+	FailbackDelay Tick // … when that has been alive and agreed for so long
+	FlapLimit     int  // automatic moves within FlapWindow, at most 8; 0: any number
+	FlapWindow    Tick
 }
 
 // Hard is the part of the state that must be on disk before an action or a beat that depends on it leaves.
@@ -247,6 +279,12 @@ type Hard struct {
 	Promised uint32     `json:"promised"` // P: number of the newest round that this server has promised
 	Common   uint32     `json:"common"`   // C: number that both are known to have promised
 	Units    []HardUnit `json:"units"`
+	Mode     Mode       `json:"mode"`
+
+	// What follows is worth keeping, but no decision waits for it: Equal does not compare it, Same does.
+	Lost  bool   `json:"lost,omitempty"`  // the partner was lost, and not heard since
+	Boot  uint32 `json:"boot,omitempty"`  // of the run of the operating system that wrote this
+	Flaps []int  `json:"flaps,omitempty"` // automatic moves of each group within its window
 }
 
 // HardUnit is the hard state of one unit.
@@ -256,13 +294,26 @@ type HardUnit struct {
 	Released uint32 `json:"released"` // epoch of the key for which a release was last asked
 }
 
-// Equal reports whether nothing would have to be written.
+// Equal reports whether nothing would have to be written before what was decided is done.
 func (h Hard) Equal(o Hard) bool {
-	if h.Promised != o.Promised || h.Common != o.Common || len(h.Units) != len(o.Units) {
+	if h.Promised != o.Promised || h.Common != o.Common || h.Mode != o.Mode || len(h.Units) != len(o.Units) {
 		return false
 	}
 	for i := range h.Units {
 		if h.Units[i] != o.Units[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Same reports whether nothing at all would have to be written.
+func (h Hard) Same(o Hard) bool {
+	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || len(h.Flaps) != len(o.Flaps) {
+		return false
+	}
+	for i := range h.Flaps {
+		if h.Flaps[i] != o.Flaps[i] {
 			return false
 		}
 	}
@@ -280,6 +331,11 @@ type State struct {
 	Partner   Partner
 	Units     []Unit
 	Groups    []Group
+	AgreedAt  Tick // since when both servers agree; Never: they do not
+	// of the mode
+	ModeEnd    Tick // of the maintenance; Never: not known yet
+	ModeByWall bool // ModeEnd is not known, or only by the wall clock at the start
+	ModeOver   bool // its end is on record
 	// of the arbitration
 	FinishFrom Tick // since when the links are back with a round still open; Never: none
 	RenewAt    Tick // when the first unit is re-keyed next while the partner is lost
@@ -290,7 +346,7 @@ type Partner struct {
 	Verdict         Verdict
 	Why             string
 	Evidence        Evidence
-	Ever            bool // a beat was heard since this agent's start
+	Ever            bool // a beat was heard since this agent's start, or before it in this run of the system, until a loss
 	HeardAt         Tick // newest beat
 	BothAt          Tick // newest beat that says that the partner hears us
 	Up              bool // heard, and it says that it hears us
@@ -343,6 +399,12 @@ type Group struct {
 	Blocked      string // why
 	Disk         bool   // the disk has answered since the phase became Unknown
 	DiskOp       uint64
+	LastOwner    Server // the newest server to which the switch was seen to connect all its units …
+	LastTag      uint32 // … and the round under which
+	Flaps        int    // automatic moves within the window …
+	FlapAt       [MaxFlaps]Tick
+	AutoAt       Tick // no automatic move is asked for before this moment …
+	AutoWait     Tick // … which is so long after the last one
 	Move         Move
 	LastMove     Move // how the newest move that this server took part in as taker ended
 }
@@ -369,28 +431,44 @@ type Move struct {
 	Deadline Tick
 	TellAt   Tick
 	Word     Word // answer that a taker gives when asked again
+	Reason   Reason
 	Text     string
 }
 
 // New returns the state of an agent that has just been started: everything is still to be asked.
 func New(p *Params, hard Hard, now Tick) State {
-	s := State{Now: now, Started: now, Hard: hard, FinishFrom: Never, RenewAt: now}
+	s := State{Now: now, Started: now, Hard: hard, FinishFrom: Never, RenewAt: now, AgreedAt: Never}
 	for len(s.Hard.Units) < len(p.Units) {
 		s.Hard.Units = append(s.Hard.Units, HardUnit{})
 	}
 	s.Hard.Units = append([]HardUnit(nil), s.Hard.Units[:len(p.Units)]...)
+	s.Hard.Flaps = make([]int, len(p.Groups))
+	copy(s.Hard.Flaps, hard.Flaps)
 	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never,
 		RestartingUntil: -Never}
 	s.LateUntil = now
+	if hard.Lost && hard.Boot == p.Boot { // only the agent was restarted: a whole time-out of silence is a loss again
+		s.Partner.Ever, s.LateUntil = true, now+p.Timeout
+	}
+	s.Hard.Boot = p.Boot
+	if hard.Mode.Until != 0 { // until the loop has looked at the wall clock, a maintenance goes on
+		s.ModeEnd, s.ModeByWall = Never, true
+	}
 	s.Partner.Verdict, s.Partner.Why = Judge(JudgeFacts{})
 	for range p.Units {
 		s.Units = append(s.Units, Unit{NextRead: now, ReKey: true})
 	}
-	for range p.Groups {
-		s.Groups = append(s.Groups, Group{
+	for g := range p.Groups {
+		gr := Group{
 			Phase: Unknown, Since: now, Row: -1, Deadline: now + p.UnknownTimeout, FreeSince: Never,
-			HoldoffUntil: now, BlockedUntil: now,
-		})
+			HoldoffUntil: now, BlockedUntil: now, AutoAt: now,
+		}
+		// their times are not known any more: they count as if they had been just now, for one more window at most
+		for gr.Flaps < min(s.Hard.Flaps[g], MaxFlaps) {
+			gr.FlapAt[gr.Flaps] = now
+			gr.Flaps++
+		}
+		s.Groups = append(s.Groups, gr)
 	}
 	return s
 }
@@ -398,6 +476,7 @@ func New(p *Params, hard Hard, now Tick) State {
 // Clone returns a copy that shares nothing with s.
 func (s State) Clone() State {
 	s.Hard.Units = append([]HardUnit(nil), s.Hard.Units...)
+	s.Hard.Flaps = append([]int(nil), s.Hard.Flaps...)
 	s.Partner.Held = append([]uint32(nil), s.Partner.Held...)
 	s.Partner.Evidence.Links = append([]LinkEvidence(nil), s.Partner.Evidence.Links...)
 	s.Units = append([]Unit(nil), s.Units...)

@@ -79,6 +79,7 @@ type JudgeFacts struct {
 	StartupEnd bool   // the startup time-out is over
 	Late       bool   // this server was late itself and has not yet counted a whole time-out since
 	Network    Answer // network check
+	Lines      Answer // modem lines
 }
 
 // Judge is the verdict's truth table (docs/failover/verdict.md is generated from it). The sentence is what an
@@ -94,13 +95,19 @@ func Judge(f JudgeFacts) (Verdict, string) {
 	case f.Restarting:
 		return VerdictRestarting, "The partner announced a short absence, or has just been started: its beats are waited for."
 	case f.Late:
-		return VerdictUnknown, "This server itself was late: silence is counted again from zero."
+		return VerdictUnknown, "This server itself was late, or has just been restarted: silence is counted from zero."
 	case !f.Ever && !f.StartupEnd:
 		return VerdictUnknown, "The partner has not been heard since this agent started: waiting for it."
 	case f.Network == No:
 		return VerdictIsolated, "No beats on any link, and this server's own network check fails: this server is cut off."
 	case !f.Ever:
 		return VerdictLost, "The partner was not heard before the startup time-out."
+	}
+	switch f.Lines {
+	case No:
+		return VerdictLost, "No beats on any link for the time-out, and the modem lines have dropped: the partner is surely down."
+	case Yes:
+		return VerdictLost, "No beats on any link for the time-out, though the modem lines are up: it hangs, or a cable is at fault."
 	}
 	return VerdictLost, "No beats on any link for the time-out."
 }

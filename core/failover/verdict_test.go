@@ -21,12 +21,13 @@ var judged = []struct {
 	{"startup time-out over", []string{"no", "yes"}},
 	{"this server late", []string{"no", "yes"}},
 	{"network check", []string{"none", "good", "bad"}},
+	{"modem lines", []string{"none", "up", "dropped"}},
 }
 
 func judgeFacts(v []int) failover.JudgeFacts {
 	return failover.JudgeFacts{
 		Beats: failover.Beats(v[0]), Left: v[1] == 1, Restarting: v[2] == 1, Ever: v[3] == 1, StartupEnd: v[4] == 1,
-		Late: v[5] == 1, Network: failover.Answer(v[6]),
+		Late: v[5] == 1, Network: failover.Answer(v[6]), Lines: failover.Answer(v[7]),
 	}
 }
 
@@ -73,10 +74,18 @@ func TestVerdict(t *testing.T) {
 		rule("who was never heard is waited for", f.Ever || f.StartupEnd || !absent)
 		rule("who is cut off itself takes nothing over", f.Network != failover.No || got != failover.VerdictLost)
 		excused := f.Left || f.Restarting || f.Late || f.Network == failover.No || !f.Ever && !f.StartupEnd
+		without := f
+		without.Lines = failover.NoAnswer
+		plain, _ := failover.Judge(without)
+		rule("modem lines change no verdict", plain == got)
+		rule("lines that dropped are named, and only with a loss", strings.Contains(why, "modem lines have dropped") ==
+			(got == failover.VerdictLost && f.Ever && f.Lines == failover.No))
+		rule("lines that are up with silence say so", strings.Contains(why, "modem lines are up") ==
+			(got == failover.VerdictLost && f.Ever && f.Lines == failover.Yes))
 		rule("silence without an excuse is a loss", !silent || excused || got == failover.VerdictLost)
 	})
-	if n != 288 {
-		t.Errorf("%d combinations, want 288", n)
+	if n != 864 {
+		t.Errorf("%d combinations, want 864", n)
 	}
 }
 
@@ -96,7 +105,7 @@ type cube struct {
 func verdictPage() string {
 	var b strings.Builder
 	b.WriteString("# The verdict on the partner\n\n" +
-		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The 288 combinations of the\n" +
+		"Generated from `core/failover` by `go test ./core/failover -update`; do not edit. The 864 combinations of the\n" +
 		"facts are joined where a fact makes no difference (·); each combination is in exactly one line.\n\n|")
 	for _, f := range judged {
 		b.WriteString(" " + f.name + " |")

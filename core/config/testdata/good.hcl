@@ -44,7 +44,10 @@ plugin "generic" {
 
 group "rocky" {
   primary       = "rocky"
-  failback      = "manual"
+  failback      = "automatic"
+  failback_delay = "2m"
+  flap_limit     = 2
+  flap_window    = "30m"
   restart_limit = 5
   restart_reset = "1h"
 
