@@ -20,6 +20,7 @@ type Status struct {
 	VerdictWhy string `json:"verdict_why"`
 	// both servers have promised the next arbitration round: planned moves are possible
 	Agreed        bool     `json:"agreed"`
+	Mode          Mode     `json:"mode"`
 	ConfigDigest  string   `json:"config_digest"`
 	ConfigDiffers bool     `json:"config_differs"`
 	Alarms        []Alarm  `json:"alarms"`
@@ -27,6 +28,16 @@ type Status struct {
 	Links         []Link   `json:"links"`
 	Groups        []Group  `json:"groups"`
 	Plugins       []Plugin `json:"plugins"`
+}
+
+// Mode is what operators have switched for the pair.
+type Mode struct {
+	Disabled    bool       `json:"disabled"`        // switchover: nothing is taken over or moved by itself
+	Maintenance bool       `json:"maintenance"`     // and failed checks restart nothing
+	Until       *time.Time `json:"until,omitempty"` // end of the maintenance
+	By          string     `json:"by,omitempty"`    // server on which it was switched last
+	// the partner has said that it has it, too
+	PartnerHasIt bool `json:"partner_has_it"`
 }
 
 // Alarm is something that an operator should look at. It ends by itself when its cause does.

@@ -145,6 +145,7 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 			gr.Fails = 0
 		}
 		gr.Fails++
+		gr.Fault = e.Text
 		gr.LastFail = x.s.Now
 	}
 	switch {
@@ -157,7 +158,7 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	case gr.Phase == Unknown:
 		gr.Disk = false
 	case gr.Phase == Active && from == Starting:
-		gr.BlockFor = 0
+		gr.BlockFor, gr.Fault = 0, ""
 	}
 	if gr.Move.Role == Giving && (gr.Phase == Starting || gr.Phase == Attaching) {
 		switch from {

@@ -392,6 +392,7 @@ type Group struct {
 	Row          int // last row taken, in Table; -1: none
 	Fails        int
 	LastFail     Tick
+	Fault        string // what failed last, until the applications are up
 	HoldoffUntil Tick
 	FreeSince    Tick // since when the switch shows it with nobody; Never: it does not
 	BlockedUntil Tick // not brought up here before

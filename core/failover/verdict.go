@@ -105,9 +105,9 @@ func Judge(f JudgeFacts) (Verdict, string) {
 	}
 	switch f.Lines {
 	case No:
-		return VerdictLost, "No beats on any link for the time-out, and the modem lines have dropped: the partner is surely down."
+		return VerdictLost, "No beats on any link for the time-out, and the modem lines have dropped: it is down."
 	case Yes:
-		return VerdictLost, "No beats on any link for the time-out, though the modem lines are up: it hangs, or a cable is at fault."
+		return VerdictLost, "No beats on any link for the time-out, but the modem lines are up: it hangs, or a cable is bad."
 	}
 	return VerdictLost, "No beats on any link for the time-out."
 }

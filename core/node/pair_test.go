@@ -562,10 +562,10 @@ func TestPluginMissing(t *testing.T) {
 	p.world.set(func() { p.world.missing = true })
 	p.start("rocky")
 	p.start("apollo")
-	p.wait("group one is blocked and given back", func() bool {
+	p.wait("group one says why it does not come up", func() bool {
 		for _, g := range p.sides["rocky"].node.Status(context.Background()).Groups {
 			if g.Name == "one" {
-				return strings.Contains(g.Blocked, "ORS-5001") && g.Phase == "Standby"
+				return strings.Contains(g.Blocked, "ORS-5001") && g.Phase == "Starting"
 			}
 		}
 		return false

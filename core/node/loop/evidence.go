@@ -149,7 +149,7 @@ func (lp *Loop) publishBeat() {
 		Boot: BootHash(lp.o.BootID), Incarnation: uint16(lp.o.Incarnation),
 		HearsYou: s.Partner.Evidence.Beats() != failover.BeatsNone && !s.Partner.Lost,
 		Leaving:  s.Leaving, Losses: s.Partner.Losses, Promised: s.Hard.Promised, Common: s.Hard.Common,
-		HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
+		Maintenance: s.InMaintenance(), HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
 	}
 	if len(s.Hard.Units) > 0 {
 		b.Held = s.Hard.Units[unit].Held

@@ -66,23 +66,26 @@ type Loop struct {
 	start  time.Time
 	view   View
 
-	state      failover.State
-	detector   *interconnect.Detector
-	heardAt    time.Time // newest beat on any link
-	aliveFrom  time.Time // since when beats have been heard without a silence of a time-out
-	network    failover.Answer
-	wake       time.Time // when the loop wanted to be woken
-	failing    bool      // the hard state cannot be written
-	retryAt    time.Time // when a decision that could not be recorded is tried again
-	houseAt    time.Time // when beat, status and moves are seen to next
-	heldTurn   int
-	moves      map[uint64]*moveWait
-	results    map[uint64]MoveResult // of moves that the partner asked for
-	resultIDs  []uint64
-	lastTold   time.Time
-	toldPhases string
-	silentWas  map[string]bool
-	alarmSince map[string]time.Time // of those derived from the state: when status showed them first
+	state       failover.State
+	detector    *interconnect.Detector
+	heardAt     time.Time // newest beat on any link
+	aliveFrom   time.Time // since when beats have been heard without a silence of a time-out
+	network     failover.Answer
+	wake        time.Time // when the loop wanted to be woken
+	failing     bool      // the hard state cannot be written
+	retryAt     time.Time // when a decision that could not be recorded is tried again
+	houseAt     time.Time // when beat, status and moves are seen to next
+	heldTurn    int
+	moves       map[uint64]*moveWait
+	results     map[uint64]MoveResult // of moves that the partner asked for
+	resultIDs   []uint64
+	lastTold    time.Time
+	toldPhases  string
+	silentWas   map[string]bool
+	modeToldAt  time.Time            // when the partner was told the mode last
+	peerMode    modeWord             // as the partner has told it
+	wantedMoves int                  // by the decision itself
+	alarmSince  map[string]time.Time // of those derived from the state: when status showed them first
 }
 
 // New returns the logic of an agent that has just been started. It does nothing before Begin.
@@ -92,6 +95,7 @@ func New(o Options) *Loop {
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
 		moves: map[uint64]*moveWait{}, results: map[uint64]MoveResult{}, silentWas: map[string]bool{},
 	}
+	lp.params.Boot = BootHash(o.BootID)
 	lp.state = failover.New(&lp.params, o.Hard, lp.ticks())
 	var names []string
 	for _, l := range o.World.Links() {
@@ -108,6 +112,7 @@ func (lp *Loop) Begin() {
 		"The agent of %s has started: version %s, start %d.", lp.self, lp.o.Version, lp.o.Incarnation)})
 	lp.publishBeat()
 	lp.wake, lp.houseAt = lp.now(), lp.now()
+	lp.beginMode()
 }
 
 // View is what workers tell people through.
@@ -159,10 +164,23 @@ func (lp *Loop) step(e failover.Event) {
 	lp.state = next
 	lp.publishBeat()
 	lp.noteVerdict(&before)
+	var wanted []failover.Action
 	for _, a := range actions {
+		if a.Kind == failover.MoveWanted {
+			wanted = append(wanted, a)
+			continue
+		}
 		lp.act(a)
 	}
+	if next.Hard.Equal(before.Hard) && !next.Hard.Same(before.Hard) {
+		if err := lp.w.SaveHard(next.Hard); err != nil { // worth keeping, but nothing depends on it
+			lp.o.Log.Warn("what the decision would like to remember was not written", "error", err)
+		}
+	}
 	lp.w.Changed()
+	for _, a := range wanted {
+		lp.wantMove(a)
+	}
 }
 
 // act lets one action go to whoever carries it out.
@@ -182,7 +200,9 @@ func (lp *Loop) act(a failover.Action) {
 // hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by
 // time.
 func (lp *Loop) hardFailed(err error) {
-	lp.retryAt = lp.now().Add(500 * time.Millisecond)
+	if !lp.failing || !lp.now().Before(lp.retryAt) { // what fails in between does not put it off
+		lp.retryAt = lp.now().Add(500 * time.Millisecond)
+	}
 	if lp.failing {
 		return
 	}
@@ -250,6 +270,7 @@ func (lp *Loop) OnTime() {
 		lp.houseAt = now.Add(lp.cfg.Interconnect.Interval)
 		lp.publishBeat()
 		lp.TellStatus()
+		lp.tellMode()
 		lp.resendMoves()
 	}
 }

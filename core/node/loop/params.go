@@ -21,6 +21,7 @@ func ParamsFor(c *config.Config) failover.Params {
 		g := &c.Groups[gi]
 		gp := failover.GroupParams{
 			Primary: g.Primary, RestartLimit: g.RestartLimit, RestartReset: ticks(g.RestartReset),
+			Failback: g.Failback, FailbackDelay: ticks(g.FailbackDelay), FlapLimit: g.FlapLimit, FlapWindow: ticks(g.FlapWindow),
 			AttachTimeout: 5_000, StartTimeout: 5_000, StopTimeout: 5_000,
 		}
 		for _, u := range c.Units() {

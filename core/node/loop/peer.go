@@ -16,6 +16,7 @@ const (
 	msgMove       uint8 = 2 // moveWord, of a planned move under way
 	msgMoveAsk    uint8 = 3 // moveRequest: the sender's operator wants a group moved that the receiver owns
 	msgMoveResult uint8 = 4 // MoveResult
+	msgMode       uint8 = 5 // modeWord
 )
 
 // peerStatus is what a server tells its partner of itself, for status.
@@ -29,6 +30,7 @@ type moveWord struct {
 	ID    uint64        `json:"i"`
 	Word  failover.Word `json:"w"`
 	Text  string        `json:"t,omitempty"`
+	Auto  bool          `json:"a,omitempty"` // not asked for by an operator
 }
 
 // sendJSON sends a message; one that cannot be sent is one that was lost.
@@ -49,7 +51,7 @@ func (lp *Loop) tellMove(a failover.Action) {
 	if len(text) > 400 {
 		text = text[:400]
 	}
-	lp.sendJSON(msgMove, moveWord{Group: lp.GroupName(a.Group), ID: a.Move, Word: a.Word, Text: text}, false)
+	lp.sendJSON(msgMove, moveWord{Group: lp.GroupName(a.Group), ID: a.Move, Word: a.Word, Text: text, Auto: a.Auto}, false)
 }
 
 // TellStatus tells the partner once a second how things are here, and soon after a group's phase has changed.
@@ -86,12 +88,18 @@ func (lp *Loop) onMessage(m interconnect.Message) {
 			return
 		}
 		if g := lp.GroupIndex(w.Group); g >= 0 {
-			lp.step(failover.Event{Kind: failover.PeerSaid, Group: g, Move: w.ID, Word: w.Word, Text: w.Text})
+			lp.step(failover.Event{Kind: failover.PeerSaid, Group: g, Move: w.ID, Word: w.Word, Text: w.Text,
+				Auto: w.Auto})
 		}
 	case msgMoveAsk:
 		var r moveRequest
 		if json.Unmarshal(m.Body, &r) == nil {
 			lp.partnerAsks(r)
+		}
+	case msgMode:
+		var w modeWord
+		if json.Unmarshal(m.Body, &w) == nil {
+			lp.onMode(w)
 		}
 	case msgMoveResult:
 		var r MoveResult

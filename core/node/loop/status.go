@@ -22,7 +22,7 @@ func (lp *Loop) Status() control.Status {
 	st := control.Status{
 		Pair: lp.cfg.Pair.Name, Self: lp.self, At: lp.now(), Version: lp.o.Version,
 		Verdict: s.Partner.Verdict.String(), VerdictWhy: s.Partner.Why, Agreed: s.Agreed(),
-		ConfigDigest: hex.EncodeToString(lp.cfg.Digest[:8]), Links: lp.links(), Plugins: lp.w.Plugins(),
+		ConfigDigest: hex.EncodeToString(lp.cfg.Digest[:8]), Links: lp.links(), Plugins: lp.w.Plugins(), Mode: lp.mode(),
 	}
 	lp.view.mu.Lock()
 	partner := lp.view.partner
@@ -218,6 +218,9 @@ func (lp *Loop) nextStep(gi int, g *control.Group) {
 	case s.Phase == failover.Faulted:
 		g.Blocked = "something would not stop or unmount"
 		g.Next = "end what holds it (see events), then `orscore clear " + g.Name + "`"
+	case s.Phase == failover.Starting && s.Fault != "" && s.Fails >= lp.params.Groups[gi].RestartLimit:
+		g.Blocked = "it does not come up: " + s.Fault
+		g.Next = "it is tried again here, and the partner is asked when it can be; `orscore clear " + g.Name + "`: at once"
 	case s.Phase == failover.Unknown:
 		g.Next = "the switch is asked who owns the storage; after " + until(s.Deadline) + " the disk is the last witness"
 	case s.Phase == failover.Fenced:
@@ -252,6 +255,7 @@ func (lp *Loop) deriveAlarms(st *control.Status) {
 		st.Alarms = append(st.Alarms, control.Alarm{Code: code, Group: group, Text: text, Next: next, Since: first})
 	}
 	defer func() { lp.alarmSince = since }()
+	lp.modeAlarms(add)
 	p := &lp.state.Partner
 	switch p.Verdict {
 	case failover.VerdictLost:
