@@ -110,7 +110,7 @@ func wantGood(src, dir string) *Config {
 		Groups: []Group{
 			{
 				Name: "rocky", Primary: failover.First, RestartLimit: 5, RestartReset: time.Hour,
-				Failback: true, FailbackDelay: 2 * time.Minute, FlapLimit: 2, FlapWindow: 30 * time.Minute,
+				FailbackDelay: 10 * time.Minute, FlapLimit: 3, FlapWindow: time.Hour,
 				Storage: []StorageUnit{{
 					Name: "storage2",
 					Switch: Switch{Driver: "rsw",
@@ -132,7 +132,7 @@ func wantGood(src, dir string) *Config {
 			},
 			{
 				Name: "apollo", Primary: failover.Second, RestartLimit: 2, RestartReset: 10 * time.Minute,
-				FailbackDelay: 10 * time.Minute, FlapLimit: 3, FlapWindow: time.Hour,
+				Failback: true, FailbackDelay: 2 * time.Minute, FlapLimit: 2, FlapWindow: 30 * time.Minute,
 				Storage: []StorageUnit{{
 					Name:   "storage1",
 					Switch: Switch{Driver: "directory", Directory: &DirectorySwitch{Path: "/srv/unit1"}},
@@ -260,8 +260,8 @@ var broken = []struct{ name, old, new string }{
 	{"filesystem_of_directory", `drive "F:" {}`, `drive "F:" { filesystem = "ext4" }`},
 	{"volume_of_directory", `drive "F:" {}`, `drive "F:" { volume = "LABEL=f" }`},
 	{"fsck", `fsck          = "never"`, `fsck = "nevr"`},
-	{"failback", `failback      = "automatic"`, `failback = "automatc"`},
-	{"failback_delay", `failback      = "automatic"`, `failback = "manual"`},
+	{"failback", `failback       = "automatic"`, `failback = "automatc"`},
+	{"failback_delay", `failback       = "automatic"`, `failback = "manual"`},
 	{"failback_delay_short", `failback_delay = "2m"`, `failback_delay = "0s"`},
 	{"flap_limit", `flap_limit     = 2`, `flap_limit = 9`},
 	{"flap_window", `flap_window    = "30m"`, `flap_window = "half an hour"`},

@@ -44,10 +44,7 @@ plugin "generic" {
 
 group "rocky" {
   primary       = "rocky"
-  failback      = "automatic"
-  failback_delay = "2m"
-  flap_limit     = 2
-  flap_window    = "30m"
+  failback      = "manual"
   restart_limit = 5
   restart_reset = "1h"
 
@@ -103,4 +100,8 @@ group "apollo" {
     switch "directory" { path = "/srv/unit1" }
     drive "F:" {}
   }
+  failback       = "automatic"
+  failback_delay = "2m"
+  flap_limit     = 2
+  flap_window    = "30m"
 }
