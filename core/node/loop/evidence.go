@@ -33,7 +33,7 @@ func (lp *Loop) Interconnect(e interconnect.Event) {
 	case interconnect.MessageIn:
 		lp.onMessage(e.Message)
 	case interconnect.Refused:
-		lp.record(store.Record{Kind: "link", Step: "refused", Code: "ORS-3001", Text: e.Link + ": " + e.Text})
+		lp.record(store.Record{Kind: "link", Step: "refused", Code: e.Code, Text: e.Link + ": " + e.Text})
 	}
 }
 
