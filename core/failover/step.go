@@ -12,6 +12,16 @@ func Step(p *Params, s State, e Event) (State, []Action) {
 	return x.s, x.out
 }
 
+// StepUnrecorded is Step for a caller whose disk refuses the hard state: it does only what needs no record, so that a
+// loss of storage is acted on all the same. It reports whether e itself was taken.
+func StepUnrecorded(p *Params, s State, e Event) (State, []Action, bool) {
+	x := &stepper{p: p, s: s.Clone(), unrecorded: true}
+	x.s.Now = max(x.s.Now, e.At)
+	taken := x.try(func() { x.take(e) })
+	x.settle()
+	return x.s, x.out, taken
+}
+
 // Next returns the earliest moment at which time alone would make Step do something.
 func Next(p *Params, s *State) Tick {
 	next := Never
@@ -67,6 +77,23 @@ type stepper struct {
 	p   *Params
 	s   State
 	out []Action
+
+	unrecorded bool // the hard state cannot be written: parts that would change it are left undone
+}
+
+// try does one part of a step, and reports whether it was done.
+func (x *stepper) try(part func()) bool {
+	if !x.unrecorded {
+		part()
+		return true
+	}
+	before, out := x.s.Clone(), len(x.out)
+	part()
+	if x.s.Hard.Equal(before.Hard) {
+		return true
+	}
+	x.s, x.out = before, x.out[:out]
+	return false
 }
 
 func (x *stepper) do(a Action) { x.out = append(x.out, a) }
@@ -126,22 +153,22 @@ func (x *stepper) take(e Event) {
 
 // settle brings everything that depends on time and on what is now known up to date.
 func (x *stepper) settle() {
-	x.settleMode()
-	x.judge()
+	x.try(x.settleMode)
+	x.try(x.judge)
 	x.readUnits()
-	x.arbitrate()
+	x.try(x.arbitrate)
 	if !x.agreed() {
 		x.s.AgreedAt = Never
 	} else if x.s.AgreedAt == Never {
 		x.s.AgreedAt = x.s.Now
 	}
 	for g := range x.s.Groups {
-		x.settleGroup(g)
+		x.try(func() { x.settleGroup(g) })
 	}
 	for g := range x.s.Groups {
-		x.settleMove(g)
-		x.settleFlaps(g)
-		x.settleFailback(g)
+		x.try(func() { x.settleMove(g) })
+		x.try(func() { x.settleFlaps(g) })
+		x.try(func() { x.settleFailback(g) })
 	}
 	x.readUnits()
 }
@@ -290,7 +317,7 @@ func (x *stepper) unitRead(e Event) {
 	}
 	x.ownerEvent(x.p.Units[e.Unit].Group)
 	if e.Unit == 0 {
-		x.firstRead()
+		x.try(x.firstRead)
 	}
 }
 

@@ -71,10 +71,11 @@ type Loop struct {
 	heardAt     time.Time // newest beat on any link
 	aliveFrom   time.Time // since when beats have been heard without a silence of a time-out
 	network     failover.Answer
-	wake        time.Time // when the loop wanted to be woken
-	failing     bool      // the hard state cannot be written
-	retryAt     time.Time // when a decision that could not be recorded is tried again
-	houseAt     time.Time // when beat, status and moves are seen to next
+	wake        time.Time        // when the loop wanted to be woken
+	failing     bool             // the hard state cannot be written
+	retryAt     time.Time        // when a decision that could not be recorded is tried again
+	owed        []failover.Event // what nobody will say again, and could not be recorded yet
+	houseAt     time.Time        // when beat, status and moves are seen to next
 	heldTurn    int
 	moves       map[uint64]*moveWait
 	results     map[uint64]MoveResult // of moves that the partner asked for
@@ -149,16 +150,31 @@ func (lp *Loop) Do(f func()) {
 	f()
 }
 
-// step lets one event into the decision: hard state first, then the beat, then the actions.
-func (lp *Loop) step(e failover.Event) {
+// step lets one event into the decision, after those that it still owes. It reports whether the decision was made.
+func (lp *Loop) step(e failover.Event) bool {
+	owed := lp.owed
+	lp.owed = nil
+	for _, o := range owed {
+		lp.take(o)
+	}
+	return lp.take(e)
+}
+
+// take lets one event into the decision: hard state first, then the beat, then the actions. Where it cannot be written,
+// only what needs no record is done; what would have been done besides is asked for again by time, or owed.
+func (lp *Loop) take(e failover.Event) bool {
 	e.At = lp.ticks()
 	next, actions := failover.Step(&lp.params, lp.state, e)
+	taken := true
 	if !next.Hard.Equal(lp.state.Hard) {
 		if err := lp.w.SaveHard(next.Hard); err != nil {
 			lp.hardFailed(err)
-			return
+			if next, actions, taken = failover.StepUnrecorded(&lp.params, lp.state, e); !taken {
+				lp.owe(e)
+			}
+		} else {
+			lp.hardWorks()
 		}
-		lp.hardWorks()
 	}
 	before := lp.state
 	lp.state = next
@@ -181,6 +197,22 @@ func (lp *Loop) step(e failover.Event) {
 	for _, a := range wanted {
 		lp.wantMove(a)
 	}
+	return taken
+}
+
+// owe keeps an event that could not be recorded and that nobody will say again.
+func (lp *Loop) owe(e failover.Event) {
+	switch e.Kind {
+	case failover.WasLate, failover.PeerStarted, failover.AppsFailed, failover.OpClear, failover.OpShutdown:
+	default:
+		return
+	}
+	for _, o := range lp.owed {
+		if o.Kind == e.Kind && o.Group == e.Group {
+			return
+		}
+	}
+	lp.owed = append(lp.owed, e)
 }
 
 // act lets one action go to whoever carries it out.
@@ -197,8 +229,7 @@ func (lp *Loop) act(a failover.Action) {
 	}
 }
 
-// hardFailed: without a record nothing is done. The event is dropped; what it would have caused is asked for again by
-// time.
+// hardFailed tells that the hard state cannot be written, and has it tried again soon.
 func (lp *Loop) hardFailed(err error) {
 	if !lp.failing || !lp.now().Before(lp.retryAt) { // what fails in between does not put it off
 		lp.retryAt = lp.now().Add(500 * time.Millisecond)

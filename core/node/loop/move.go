@@ -38,8 +38,8 @@ func (lp *Loop) StartMove(id uint64, group int, owner failover.Server, reason st
 		Text: "An operator asked for a planned move.", Why: reason})
 	if w.remote {
 		lp.resendMoves()
-	} else {
-		lp.step(failover.Event{Kind: failover.OpMove, Group: group, Move: id})
+	} else if !lp.step(failover.Event{Kind: failover.OpMove, Group: group, Move: id}) {
+		lp.endWait(MoveResult{ID: id, Code: "ORS-1020", Text: "the state directory cannot be written: nothing was changed"})
 	}
 }
 
