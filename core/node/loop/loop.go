@@ -53,6 +53,8 @@ type Options struct {
 	Version     string
 	BootID      string // of this run of the operating system
 	Incarnation int    // of the agent
+	// StatusEvery is how often the partner is told how things are here when no phase has changed; 0: once a second.
+	StatusEvery time.Duration
 }
 
 // Loop is one server's logic. None of its methods may run beside another one, but those of its View.
@@ -81,7 +83,7 @@ type Loop struct {
 	results     map[uint64]MoveResult // of moves that the partner asked for
 	resultIDs   []uint64
 	lastTold    time.Time
-	toldPhases  string
+	toldPhases  []failover.Phase
 	silentWas   map[string]bool
 	modeToldAt  time.Time            // when the partner was told the mode last
 	peerMode    modeWord             // as the partner has told it
@@ -97,6 +99,9 @@ func New(o Options) *Loop {
 		moves: map[uint64]*moveWait{}, results: map[uint64]MoveResult{}, silentWas: map[string]bool{},
 	}
 	lp.params.Boot = BootHash(o.BootID)
+	if lp.o.StatusEvery == 0 {
+		lp.o.StatusEvery = time.Second
+	}
 	lp.state = failover.New(&lp.params, o.Hard, lp.ticks())
 	var names []string
 	for _, l := range o.World.Links() {
@@ -257,17 +262,15 @@ func (lp *Loop) hardWorks() {
 // Next is when OnTime is due: the next moment at which something is, never later than the beats' interval. It is
 // absolute, so that whoever keeps the loop busy with questions does not put it off.
 func (lp *Loop) Next() time.Time {
-	wake := lp.houseAt
-	if lp.failing {
+	wake, now := lp.houseAt, lp.now()
+	if t := failover.Next(&lp.params, &lp.state); t != failover.Never && lp.When(t).Before(wake) {
+		wake = lp.When(t)
+	}
+	if t := lp.detector.View(now).Next; !t.IsZero() && t.After(now) && t.Before(wake) {
+		wake = t
+	}
+	if lp.failing && wake.Before(lp.retryAt) {
 		wake = lp.retryAt // do not spin on a decision that cannot be recorded
-	} else {
-		now := lp.now()
-		if t := failover.Next(&lp.params, &lp.state); t != failover.Never && lp.When(t).Before(wake) {
-			wake = lp.When(t)
-		}
-		if t := lp.detector.View(now).Next; !t.IsZero() && t.After(now) && t.Before(wake) {
-			wake = t
-		}
 	}
 	lp.wake = wake
 	return wake

@@ -2,7 +2,6 @@ package loop
 
 import (
 	"encoding/json"
-	"time"
 
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/failover"
@@ -57,14 +56,17 @@ func (lp *Loop) tellMove(a failover.Action) {
 // TellStatus tells the partner once a second how things are here, and soon after a group's phase has changed.
 func (lp *Loop) TellStatus() {
 	now := lp.now()
-	phases := ""
-	for g := range lp.state.Groups {
-		phases += lp.state.Groups[g].Phase.String() + " "
+	same := len(lp.toldPhases) == len(lp.state.Groups)
+	for g := range lp.toldPhases {
+		same = same && lp.toldPhases[g] == lp.state.Groups[g].Phase
 	}
-	if (now.Sub(lp.lastTold) < time.Second && phases == lp.toldPhases) || lp.state.Partner.Lost {
+	if same && now.Sub(lp.lastTold) < lp.o.StatusEvery || lp.state.Partner.Lost {
 		return
 	}
-	lp.lastTold, lp.toldPhases = now, phases
+	lp.lastTold, lp.toldPhases = now, lp.toldPhases[:0]
+	for g := range lp.state.Groups {
+		lp.toldPhases = append(lp.toldPhases, lp.state.Groups[g].Phase)
+	}
 	st := lp.Status()
 	for _, s := range st.Servers {
 		if s.Self {
