@@ -17,9 +17,10 @@ PROGRAMS := orscore orslab ors-plugin-generic ors-plugin-ipset
 PRODUCT  := ./cmd/orscore ./plugins/generic ./plugins/ipset
 SCENARIO := lab/scenarios/paper.scenario
 FUZZTIME ?= 30s
+SIMTIME  ?= 60s
 
 # Nothing runs beside anything else in these packages' code: the race detector would only slow their long simulations.
-PURE := ./core/failover ./core/arch
+PURE := ./core/failover ./core/arch ./core/sim
 
 LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 BUF  := go tool -modfile=tools/go.mod buf
@@ -46,6 +47,7 @@ test: ## install what tests need, then run everything: checks, builds, the lab (
 	@tools/phase.sh "checks" $(MAKE) check
 	@tools/phase.sh "lab scenario" $(MAKE) lab-if-root
 	@tools/phase.sh "unit tests" $(MAKE) unit
+	@tools/phase.sh "simulated pairs" $(MAKE) sim
 
 # The race detector needs cgo; what the tests themselves build does not, and is compiled already without it.
 .PHONY: unit
@@ -56,6 +58,15 @@ unit: ## unit tests, with the race detector wherever goroutines meet
 .PHONY: lab
 lab: build ## run the white paper's scenario in the lab (root); results in build/lab.json
 	build/orslab run $(SCENARIO) --json build/lab.json --logs build/lab-logs
+
+.PHONY: sim
+sim: build ## run simulated pairs under faults for a minute (SIMTIME); results in build/sim.json
+	build/orscore simulate --for $(SIMTIME) --json > build/sim.json || { cat build/sim.json; exit 1; }
+	@head -c 120 build/sim.json; echo
+
+.PHONY: sim-long
+sim-long: ## the same for an hour
+	$(MAKE) sim SIMTIME=1h
 
 .PHONY: lab-if-root
 lab-if-root:

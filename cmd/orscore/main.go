@@ -148,7 +148,7 @@ do.`,
 	// The default shown is not the environment's, so that the help is the same everywhere.
 	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
-		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(),
+		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root

@@ -177,8 +177,9 @@ func (h *host) failure(e failover.Event) {
 
 // lateKind is what a worker says of an action that it gives up. Of a kill it says nothing: it is not sure.
 var lateKind = map[failover.ActionKind]failover.EventKind{
-	failover.Attach: failover.AttachFailed, failover.StartApps: failover.StartFailed, failover.StopApps: failover.StopFailed,
-	failover.Detach: failover.DetachFailed, failover.KillAll: failover.Passed,
+	failover.Attach: failover.AttachFailed, failover.StartApps: failover.StartFailed,
+	failover.StopApps: failover.StopFailed,
+	failover.Detach:   failover.DetachFailed, failover.KillAll: failover.Passed,
 }
 
 // carryOut does what an action does to the server, and returns what answers it.

@@ -152,7 +152,7 @@ func (c *checker) gone(h *host, told bool) {
 // accepted: a write through a mount reaches a unit.
 func (c *checker) accepted(h *host, u, mount int) {
 	if x := &c.w.units[u]; x.mount != mount {
-		c.w.violate("S1", "%v writes to unit %d through mount %d, which is older than the newest one, %d", h.id, u, mount, x.mount)
+		c.w.violate("S1", "%v writes to unit %d through mount %d, which is older than %d", h.id, u, mount, x.mount)
 	}
 }
 
@@ -192,7 +192,8 @@ func (c *checker) stops(h *host, a failover.Action) {
 		return
 	}
 	p := h.loop.Params()
-	long := time.Duration(2*(p.Groups[g].StartTimeout+p.Groups[g].StopTimeout+p.MoveTimeout+p.KillTimeout)) * time.Millisecond
+	gp := &p.Groups[g]
+	long := time.Duration(2*(gp.StartTimeout+gp.StopTimeout+p.MoveTimeout+p.KillTimeout)) * time.Millisecond
 	switch {
 	case c.leaving[h.i], w.now-c.askedAt[g] < 2*long, w.now-c.failed[h.i][g] < long:
 		return
@@ -265,7 +266,8 @@ func (c *checker) fence(h *host, g int) {
 	p := h.loop.Params()
 	bound := c.readsWithin(h) + time.Duration(2*p.KillTimeout)*time.Millisecond
 	if w.now-c.strayed[h.i][g] > bound {
-		w.violate("fence", "applications of group %d run on %v without their storage for %v", g, h.id, w.now-c.strayed[h.i][g])
+		w.violate("fence", "applications of group %d run on %v without their storage for %v", g, h.id,
+			w.now-c.strayed[h.i][g])
 	}
 }
 

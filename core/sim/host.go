@@ -57,17 +57,13 @@ type host struct {
 	starvedUntil time.Duration
 }
 
-func newHost(w *world, id failover.Server) (*host, error) {
-	i := int(id) - 1
-	cfg, err := pairConfig(&w.s.Pair, id)
-	if err != nil {
-		return nil, err
-	}
-	h := &host{w: w, i: i, id: id, cfg: cfg, ports: make([]port, len(w.units)), killIn: -1, wakeAt: -1,
+func newHost(w *world, cfg *config.Config) *host {
+	h := &host{w: w, i: int(cfg.Self) - 1, id: cfg.Self, cfg: cfg, killIn: -1, wakeAt: -1,
+		ports:  make([]port, len(w.units)),
 		beatAt: make([]time.Duration, len(w.links)), lastRead: make([]time.Duration, len(w.units)),
 		groups: make([]hostGroup, len(w.s.Pair.Primary)), moves: map[uint64]time.Duration{}}
 	h.disk = newDisk(func() time.Duration { return w.now }, w.faultChance)
-	return h, nil
+	return h
 }
 
 // works: the agent runs and is not paused.
@@ -127,8 +123,9 @@ func (h *host) boot() {
 		h.groups[g].work = worker{token: h.groups[g].work.token + 1}
 		h.groups[g].watched = false
 	}
-	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim", StatusEvery: h.w.s.Pair.Status.of(),
-		BootID: h.bootID, Incarnation: incarnation})
+	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim",
+		StatusEvery: h.w.s.Pair.Status.of(),
+		BootID:      h.bootID, Incarnation: incarnation})
 	h.loop.Network(h.network)
 	h.enter(func() {
 		h.loop.Begin()

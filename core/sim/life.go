@@ -161,5 +161,6 @@ func (w *world) death(h *host) {
 func (w *world) budget(h *host) time.Duration {
 	p := h.loop.Params()
 	d := w.s.Pair.Timeout.of() + w.s.Pair.Interval.of() + w.s.Pair.Delay.of() + w.s.Pair.Mount.of() + w.s.Pair.Start.of()
-	return d + time.Duration(4*p.InspectBusy)*time.Millisecond + time.Duration(len(w.units))*150*time.Millisecond + time.Second
+	return d + time.Duration(4*p.InspectBusy)*time.Millisecond + time.Duration(len(w.units))*150*time.Millisecond +
+		time.Second
 }

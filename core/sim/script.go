@@ -36,7 +36,7 @@ type Pair struct {
 	Delay     MS       `json:"arbitration_delay_ms"`
 	Links     []string `json:"links"`             // kinds
 	Moves     bool     `json:"moves_on_shutdown"` // on_shutdown = "switchover"
-	Newer     []bool   `json:"newer,omitempty"`   // by unit: the switch obeys any newer claim, whatever key it names as old
+	Newer     []bool   `json:"newer,omitempty"`   // by unit: the switch obeys any newer claim
 	Status    MS       `json:"status_ms"`         // how often the partner is told how things are
 	Restarts  int      `json:"restart_limit"`
 	Probe     MS       `json:"probe_ms"`
@@ -91,16 +91,15 @@ func drawPair(r *rand.Rand) Pair {
 	for g := range groups {
 		p.Primary = append(p.Primary, 1+(g+first)%2)
 	}
-	p.Interval = []MS{20, 50, 100, 200, 200, 500, 1000, 2000}[r.IntN(8)]
+	p.Interval = []MS{20, 50, 100, 200, 200, 500, 1000, 2000, 5000, 5000}[r.IntN(10)]
 	p.Timeout = p.Interval * MS(3+r.IntN(10))
-	if p.Timeout < 200 {
-		p.Timeout = 200
-	}
+	p.Timeout = min(max(p.Timeout, 200), 60_000)
 	p.Delay = p.Interval * MS(r.IntN(3))
 	if r.IntN(2) == 0 {
 		p.Startup = p.Timeout + 2000 + MS(r.IntN(20_000))
 	}
-	p.Links = [][]string{{"serial", "udp"}, {"serial", "udp"}, {"udp", "udp"}, {"udp"}, {"serial"}, {"serial", "udp", "udp"}}[r.IntN(6)]
+	p.Links = [][]string{{"serial", "udp"}, {"serial", "udp"}, {"udp", "udp"}, {"udp"}, {"serial"},
+		{"serial", "udp", "udp"}}[r.IntN(6)]
 	p.Moves = r.IntN(4) == 0
 	if r.IntN(3) == 0 {
 		for range p.Units {
@@ -121,9 +120,8 @@ func Draw(seed uint64) Script {
 	s := Script{Seed: seed, Pair: drawPair(r)}
 	s.Until = 20_000 + MS(r.IntN(100_000)) + s.Pair.Timeout*5
 	s.Calm = 10_000 + s.Pair.Timeout*3
-	if r.IntN(8) == 0 { // a long quiet life: what takes hours to go wrong must not
-		s.Until += 3_600_000
-		s.Calm += 3_600_000 * MS(1+r.IntN(12))
+	if r.IntN(6) == 0 { // a long quiet life: what takes hours to go wrong must not
+		s.Calm += s.Pair.Interval * MS(2_000+r.IntN(20_000))
 	}
 	if r.IntN(3) == 0 {
 		s.Lone = 1 + r.IntN(2)

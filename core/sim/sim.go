@@ -2,10 +2,16 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
+	"sort"
 	"sync"
 	"time"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/failover"
 )
 
 // Outcome is what came of one script.
@@ -16,13 +22,28 @@ type Outcome struct {
 	Bad       []Violation
 }
 
+// errOver: nobody waits for the outcome any more.
+var errOver = errors.New("the time is over")
+
 // Play runs one script. log may be nil; it hears everything that happens.
 func Play(s Script, log func(format string, args ...any)) (Outcome, error) {
-	w, err := newWorld(&s, log)
-	if err != nil {
-		return Outcome{}, err
+	return play(s, log, nil)
+}
+
+func play(s Script, log func(format string, args ...any), over func() bool) (Outcome, error) {
+	var cfgs [2]*config.Config
+	for i := range cfgs {
+		var err error
+		if cfgs[i], err = pairConfig(&s.Pair, failover.Server(i+1)); err != nil {
+			return Outcome{}, err
+		}
 	}
+	w := newWorld(&s, cfgs, log)
+	w.over = over
 	w.live()
+	if w.broken {
+		return Outcome{}, errOver
+	}
 	o := Outcome{Script: s, Simulated: w.now, Faults: map[string]int{}, Bad: w.bad}
 	for i, n := range w.faults {
 		if n > 0 {
@@ -60,7 +81,7 @@ type Result struct {
 	Faults           map[string]int `json:"faults"`
 }
 
-// Run runs seeds one after the other on all processors, until ctx ends, the seeds have all been run, or the time is over.
+// Run runs seeds one after the other on all processors, until ctx ends, all have been run, or the time is over.
 func Run(ctx context.Context, o Options) (Result, error) {
 	from := time.Now()
 	if o.For > 0 {
@@ -95,7 +116,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 				if !ok {
 					return
 				}
-				out, err := Play(Draw(seed), nil)
+				out, err := play(Draw(seed), nil, func() bool { return ctx.Err() != nil })
+				if errors.Is(err, errOver) {
+					return
+				}
 				var report *Report
 				if err == nil && len(out.Bad) > 0 {
 					report = o.report(seed, &out)
@@ -169,4 +193,28 @@ func Shrink(s Script, rule string) Script {
 		}
 	}
 	return s
+}
+
+// Write writes the result for people.
+func (r *Result) Write(out io.Writer) error {
+	speed := 0.0
+	if r.WallSeconds > 0 {
+		speed = r.SimulatedSeconds / r.WallSeconds
+	}
+	_, err := fmt.Fprintf(out, "%d schedules, %v of pair time in %.1f s (%.0f times as fast), %d violations\n",
+		r.Schedules, time.Duration(r.SimulatedSeconds)*time.Second, r.WallSeconds, speed, len(r.Violations))
+	if err != nil {
+		return err
+	}
+	var names []string
+	for name := range r.Faults {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if _, err = fmt.Fprintf(out, "  %-24s %8d\n", name, r.Faults[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

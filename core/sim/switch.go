@@ -200,7 +200,8 @@ func (w *world) put(u int, key failover.Key, by *host) {
 	}
 }
 
-// restart lets a unit's switch come back from a power cycle: connected to port 1 with a newer epoch, as its protocol asks.
+// restart lets a unit's switch come back from a power cycle: connected to port 1 under a newer epoch, as its protocol
+// asks.
 func (w *world) restart(u int) {
 	key := w.units[u].key
 	key.Owner, key.N = failover.Server(w.s.Pair.Primary[w.units[u].group]), key.N+1

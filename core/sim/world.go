@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/failover"
 )
 
@@ -38,10 +39,13 @@ type world struct {
 	free    []*packet
 	mounts  int // numbers of mounts given out
 	healed  time.Duration
-	calm    bool // faults have ended
+	calm    bool        // faults have ended
+	over    func() bool // asked now and then: nobody waits for the end any more
+	count   int
+	broken  bool // it ended because of that
 }
 
-func newWorld(s *Script, log func(string, ...any)) (*world, error) {
+func newWorld(s *Script, cfgs [2]*config.Config, log func(string, ...any)) *world {
 	chance := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(s.Seed, n)) }
 	w := &world{s: s, log: log, lineChance: chance(1), switchChance: chance(2), appChance: chance(3),
 		faultChance: chance(4), faults: make([]int, len(classes)), healed: -1}
@@ -52,14 +56,10 @@ func newWorld(s *Script, log func(string, ...any)) (*world, error) {
 		w.links = append(w.links, newLink(i, kind))
 	}
 	for i := range w.hosts {
-		h, err := newHost(w, failover.Server(i+1))
-		if err != nil {
-			return nil, err
-		}
-		w.hosts[i] = h
+		w.hosts[i] = newHost(w, cfgs[i])
 	}
 	w.check.init(w)
-	return w, nil
+	return w
 }
 
 // note tells the trace something.
@@ -92,6 +92,11 @@ func (w *world) run(d time.Duration, until func() bool) bool {
 		}
 		if len(w.q.h) == 0 || w.q.h[0].at > end {
 			w.now = end
+			return false
+		}
+		if w.count++; w.count&4095 == 0 && w.over != nil && w.over() {
+			w.broken = true
+			w.bad = append(w.bad, Violation{Rule: "ended"})
 			return false
 		}
 		h := w.q.pop()
@@ -187,8 +192,8 @@ func (w *world) String() string {
 			st.Partner.Lost, st.Hard.Promised, st.Hard.Common, st.Agreed())
 		for g := range h.groups {
 			gr := &st.Groups[g]
-			fmt.Fprintf(&b, "\n    group %d %v mounted=%v running=%v role=%d blocked=%v fails=%d", g, gr.Phase, h.groups[g].mounted,
-				h.groups[g].running, gr.Move.Role, st.Now < gr.BlockedUntil, gr.Fails)
+			fmt.Fprintf(&b, "\n    group %d %v mounted=%v running=%v role=%d blocked=%v fails=%d", g, gr.Phase,
+				h.groups[g].mounted, h.groups[g].running, gr.Move.Role, st.Now < gr.BlockedUntil, gr.Fails)
 		}
 	}
 	for u := range w.units {
