@@ -299,13 +299,14 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 			return
 		case r == pluginv1.Health_HEALTH_OK:
 			fails = 0
+			p.failed.Store(false)
 		case r == pluginv1.Health_HEALTH_FAILED:
 			fails++
 		}
 		if fails >= p.cfg.Probe.Fall {
 			p.failed.Store(true)
 			p.w.n.send(failover.Event{Kind: failover.AppsFailed, Group: p.w.index, Text: p.cfg.Name + " failed its checks"})
-			return
+			fails = 0 // told again if it goes on: in maintenance nothing may be done about it yet
 		}
 	}
 }
