@@ -56,6 +56,8 @@ type slot struct {
 	epochs   epochs
 	live     []*operation
 	finished [verbKill + 1]*operation // the last one of each verb that was not cut short
+	lease    Lease
+	renewals renewals
 
 	jobCancel context.CancelFunc // background job; guarded by holding turn
 	jobDone   chan struct{}

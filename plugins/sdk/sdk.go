@@ -15,8 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/orscore/ors/internal/bootclock"
 )
 
 // Plugin says what a plugin program is. All fields but OnEvent are required.
@@ -35,7 +38,29 @@ type Plugin struct {
 	New func(Instance) (Application, error)
 	// OnEvent, if set, is told what happens to the pair and its groups. Calls come one after the other.
 	OnEvent func(Event)
+	// Leases says that what New makes is a Leaser.
+	Leases bool
 }
+
+// Leaser is an Application that others on the network hear, such as an address, and that can be made to fall silent by
+// itself: the kernel's doing, so that it happens too when this process and the core are stopped or killed.
+type Leaser interface {
+	Application
+	// Renew lets the application be heard until lease ends; it starts nothing. It never runs beside Start, Stop or
+	// Kill; a start that is under way looks at Instance.Lease instead. The sentence that it returns says how the end
+	// is made sure.
+	Renew(ctx context.Context, known *Handle, lease Lease) (string, error)
+}
+
+// Lease is how long an application may be heard. The zero value is a lease without end.
+type Lease struct{ until time.Duration }
+
+// Ends says whether the lease ends by itself.
+func (l Lease) Ends() bool { return l.until != 0 }
+
+// Left is the time until a lease that ends does so; negative when it has ended. Ask at the last moment: this process
+// may be stopped at any time.
+func (l Lease) Left() time.Duration { return bootclock.Until(l.until) }
 
 // Application is one protected instance as configured. Start, Stop and Kill of one application never run at the same
 // time; Ready, Recover and Probe may run beside them. Every context has a deadline and ends early when the core gives
@@ -81,6 +106,15 @@ type Instance struct {
 	Log hclog.Logger
 
 	background func(func(context.Context))
+	lease      func() Lease
+}
+
+// Lease is the newest lease that the core has given this application.
+func (i Instance) Lease() Lease {
+	if i.lease == nil {
+		return Lease{}
+	}
+	return i.lease()
 }
 
 // Decode fills v, a pointer to a struct with json tags, from the configuration. A name that v does not know is an

@@ -84,6 +84,7 @@ func (s *server) application(in Instance) (Application, error) {
 func (s *server) Info(context.Context, *pluginv1.InfoRequest) (*pluginv1.InfoResponse, error) {
 	return &pluginv1.InfoResponse{
 		Kind: s.plugin.Kind, Version: s.plugin.Version, Description: s.plugin.Description, Events: s.plugin.OnEvent != nil,
+		Leases: s.plugin.Leases,
 	}, nil
 }
 
@@ -135,7 +136,7 @@ func (s *server) change(ctx context.Context, v verb, a *pluginv1.Application, c 
 		return nil, err
 	}
 	in := s.instance(a, c)
-	in.background = sl.startJob
+	in.background, in.lease = sl.startJob, sl.currentLease
 	app, err := s.application(in)
 	if err != nil {
 		return nil, err

@@ -133,10 +133,8 @@ func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fre
 	if err := a.saveState(st); err != nil {
 		return err
 	}
-	if fresh {
-		if err := n.add(l, a.set); err != nil {
-			return err
-		}
+	if _, err := a.keep(n, l, n.holder(a.set.address.Addr()), a.in.Lease()); err != nil {
+		return err
 	}
 	if sock != nil {
 		if err := sock.announce(a.set.address.Addr()); err != nil {
@@ -212,6 +210,9 @@ func (a *application) announceOn(ctx context.Context, sock *arpSocket, index int
 			continue // nobody hears it: wait for the carrier
 		}
 		i++
+		if lease := a.in.Lease(); lease.Ends() && lease.Left() <= 0 {
+			continue // it may be the partner's by now: it is silent until the lease is renewed
+		}
 		if err := sock.announce(a.set.address.Addr()); err != nil {
 			a.in.Log.Warn("the address could not be announced again", "error", err)
 		}
@@ -231,6 +232,9 @@ func (a *application) giveUp(st *state) error {
 		if n, err = readAdapters(); err != nil {
 			return err
 		}
+	}
+	if err := (gate{a.set.address.Addr()}).remove(); err != nil && !noTables(err) {
+		return err
 	}
 	if st != nil && st.Dummy != nil {
 		if err := st.Dummy.restore(n); err != nil {
@@ -302,7 +306,17 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 			return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error() + "."}
 		}
 	}
+	if silent, err := a.silent(); err != nil || silent {
+		return sdk.Probed{Health: sdk.HealthUnknown, Detail: silentText(held, err)}
+	}
 	return sdk.Probed{Health: sdk.Healthy, Detail: fmt.Sprintf("%s is on %s.", held.IPNet, n.name(held.LinkIndex))}
+}
+
+func silentText(held *netlink.Addr, err error) string {
+	if err != nil {
+		return err.Error() + "."
+	}
+	return fmt.Sprintf("%s is silent: its lease has ended and is not renewed.", held.IPNet)
 }
 
 // Stop implements sdk.Application.

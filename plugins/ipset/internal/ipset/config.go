@@ -32,6 +32,7 @@ func Plugin() sdk.Plugin {
 		Description: "Moves a network address with its group and tells the network where it is now.",
 		Schema:      schema,
 		New:         newApplication,
+		Leases:      supported,
 	}
 }
 

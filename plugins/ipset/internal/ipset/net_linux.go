@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/orscore/ors/plugins/sdk"
 )
 
 const (
@@ -142,9 +144,10 @@ func speaksARP(l netlink.Link) bool {
 	return at.RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK|unix.IFF_POINTOPOINT) == 0 && len(at.HardwareAddr) == 6
 }
 
-// add puts the address on the adapter. Its network gets a route by it only when no other address there has one, the
-// dummy excepted; so the address becomes the source of the server's own traffic only where there is no other.
-func (n *adapters) add(l netlink.Link, s settings) error {
+// add puts the address on the adapter, or gives the one that is there the lifetime of the lease. Its network gets a
+// route by it only when no other address there has one, the dummy excepted; so the address becomes the source of the
+// server's own traffic only where there is no other.
+func (n *adapters) add(l netlink.Link, s settings, lease sdk.Lease) error {
 	a := &netlink.Addr{IPNet: &net.IPNet{IP: s.address.Addr().AsSlice(), Mask: net.CIDRMask(s.address.Bits(), 32)}}
 	if label := l.Attrs().Name + labelSuffix; len(label) <= labelMost {
 		a.Label = label
@@ -156,7 +159,16 @@ func (n *adapters) add(l netlink.Link, s settings) error {
 			a.Flags |= unix.IFA_F_NOPREFIXROUTE
 		}
 	}
-	if err := netlink.AddrAdd(l, a); err != nil && !errors.Is(err, unix.EEXIST) {
+	if lease.Ends() {
+		if err := keepSecondaries(l.Attrs().Name); err != nil {
+			return err
+		}
+		a.ValidLft = seconds(lease.Left())
+		if a.PreferedLft = a.ValidLft; a.ValidLft <= 0 {
+			return errLeaseOver
+		}
+	}
+	if err := netlink.AddrReplace(l, a); err != nil {
 		return fmt.Errorf("take address %s on %s: %w", s.address, l.Attrs().Name, err)
 	}
 	return nil

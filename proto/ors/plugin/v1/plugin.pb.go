@@ -436,6 +436,7 @@ type InfoResponse struct {
 	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`         // semantic version of the plugin
 	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"` // one sentence
 	Events        bool                   `protobuf:"varint,4,opt,name=events,proto3" json:"events,omitempty"`          // Events is served
+	Leases        bool                   `protobuf:"varint,5,opt,name=leases,proto3" json:"leases,omitempty"`          // Renew is served
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +495,13 @@ func (x *InfoResponse) GetDescription() string {
 func (x *InfoResponse) GetEvents() bool {
 	if x != nil {
 		return x.Events
+	}
+	return false
+}
+
+func (x *InfoResponse) GetLeases() bool {
+	if x != nil {
+		return x.Leases
 	}
 	return false
 }
@@ -1868,6 +1876,128 @@ func (*EventsResponse) Descriptor() ([]byte, []int) {
 	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
 }
 
+type RenewRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Caller      *Caller                `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
+	Application *Application           `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"`
+	Handle      *Handle                `protobuf:"bytes,3,opt,name=handle,proto3" json:"handle,omitempty"`      // may be empty while a start is under way
+	Sequence    uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"` // grows with each call of one boot_id
+	// The moment, in nanoseconds on the system's clock that counts from its boot and while it sleeps (Linux: CLOCK_BOOTTIME; Windows:
+	// GetTickCount64). 0: from now on without end, because this server's core ends in order and the partner knows it.
+	UntilNs       uint64 `protobuf:"varint,5,opt,name=until_ns,json=untilNs,proto3" json:"until_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RenewRequest) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetApplication() *Application {
+	if x != nil {
+		return x.Application
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetHandle() *Handle {
+	if x != nil {
+		return x.Handle
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *RenewRequest) GetUntilNs() uint64 {
+	if x != nil {
+		return x.UntilNs
+	}
+	return 0
+}
+
+type RenewResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Detail        string                 `protobuf:"bytes,1,opt,name=detail,proto3" json:"detail,omitempty"` // a sentence: how it is made sure; empty when there is nothing to silence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RenewResponse) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 var File_ors_plugin_v1_plugin_proto protoreflect.FileDescriptor
 
 const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
@@ -1888,12 +2018,13 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06letter\x18\x01 \x01(\tR\x06letter\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12+\n" +
 	"\x11configured_letter\x18\x03 \x01(\tR\x10configuredLetter\"\r\n" +
-	"\vInfoRequest\"v\n" +
+	"\vInfoRequest\"\x8e\x01\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x16\n" +
-	"\x06events\x18\x04 \x01(\bR\x06events\"\x0f\n" +
+	"\x06events\x18\x04 \x01(\bR\x06events\x12\x16\n" +
+	"\x06leases\x18\x05 \x01(\bR\x06leases\"\x0f\n" +
 	"\rSchemaRequest\">\n" +
 	"\x0eSchemaResponse\x12,\n" +
 	"\x06schema\x18\x01 \x01(\v2\x14.ors.plugin.v1.BlockR\x06schema\"\x97\x01\n" +
@@ -1983,7 +2114,15 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12,\n" +
 	"\x06drives\x18\x04 \x03(\v2\x14.ors.plugin.v1.DriveR\x06drives\"\x10\n" +
-	"\x0eEventsResponse*j\n" +
+	"\x0eEventsResponse\"\xe1\x01\n" +
+	"\fRenewRequest\x12-\n" +
+	"\x06caller\x18\x01 \x01(\v2\x15.ors.plugin.v1.CallerR\x06caller\x12<\n" +
+	"\vapplication\x18\x02 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\x12-\n" +
+	"\x06handle\x18\x03 \x01(\v2\x15.ors.plugin.v1.HandleR\x06handle\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x19\n" +
+	"\buntil_ns\x18\x05 \x01(\x04R\auntilNs\"'\n" +
+	"\rRenewResponse\x12\x16\n" +
+	"\x06detail\x18\x01 \x01(\tR\x06detail*j\n" +
 	"\bRunState\x12\x19\n" +
 	"\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RUN_STATE_RUNNING\x10\x01\x12\x15\n" +
@@ -1993,7 +2132,7 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tHEALTH_OK\x10\x01\x12\x11\n" +
 	"\rHEALTH_FAILED\x10\x02\x12\x12\n" +
-	"\x0eHEALTH_UNKNOWN\x10\x032\xc7\x05\n" +
+	"\x0eHEALTH_UNKNOWN\x10\x032\x8b\x06\n" +
 	"\rPluginService\x12?\n" +
 	"\x04Info\x12\x1a.ors.plugin.v1.InfoRequest\x1a\x1b.ors.plugin.v1.InfoResponse\x12E\n" +
 	"\x06Schema\x12\x1c.ors.plugin.v1.SchemaRequest\x1a\x1d.ors.plugin.v1.SchemaResponse\x12K\n" +
@@ -2004,7 +2143,8 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x05Probe\x12\x1b.ors.plugin.v1.ProbeRequest\x1a\x1c.ors.plugin.v1.ProbeResponse\x12?\n" +
 	"\x04Stop\x12\x1a.ors.plugin.v1.StopRequest\x1a\x1b.ors.plugin.v1.StopResponse\x12?\n" +
 	"\x04Kill\x12\x1a.ors.plugin.v1.KillRequest\x1a\x1b.ors.plugin.v1.KillResponse\x12G\n" +
-	"\x06Events\x12\x1c.ors.plugin.v1.EventsRequest\x1a\x1d.ors.plugin.v1.EventsResponse(\x01B5Z3github.com/orscore/ors/proto/ors/plugin/v1;pluginv1b\x06proto3"
+	"\x06Events\x12\x1c.ors.plugin.v1.EventsRequest\x1a\x1d.ors.plugin.v1.EventsResponse(\x01\x12B\n" +
+	"\x05Renew\x12\x1b.ors.plugin.v1.RenewRequest\x1a\x1c.ors.plugin.v1.RenewResponseB5Z3github.com/orscore/ors/proto/ors/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_ors_plugin_v1_plugin_proto_rawDescOnce sync.Once
@@ -2019,7 +2159,7 @@ func file_ors_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_ors_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ors_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_ors_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_ors_plugin_v1_plugin_proto_goTypes = []any{
 	(RunState)(0),            // 0: ors.plugin.v1.RunState
 	(Health)(0),              // 1: ors.plugin.v1.Health
@@ -2053,6 +2193,8 @@ var file_ors_plugin_v1_plugin_proto_goTypes = []any{
 	(*KillResponse)(nil),     // 29: ors.plugin.v1.KillResponse
 	(*EventsRequest)(nil),    // 30: ors.plugin.v1.EventsRequest
 	(*EventsResponse)(nil),   // 31: ors.plugin.v1.EventsResponse
+	(*RenewRequest)(nil),     // 32: ors.plugin.v1.RenewRequest
+	(*RenewResponse)(nil),    // 33: ors.plugin.v1.RenewResponse
 }
 var file_ors_plugin_v1_plugin_proto_depIdxs = []int32{
 	5,  // 0: ors.plugin.v1.Application.drives:type_name -> ors.plugin.v1.Drive
@@ -2089,31 +2231,36 @@ var file_ors_plugin_v1_plugin_proto_depIdxs = []int32{
 	21, // 31: ors.plugin.v1.KillRequest.handle:type_name -> ors.plugin.v1.Handle
 	0,  // 32: ors.plugin.v1.KillResponse.state:type_name -> ors.plugin.v1.RunState
 	5,  // 33: ors.plugin.v1.EventsRequest.drives:type_name -> ors.plugin.v1.Drive
-	6,  // 34: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
-	8,  // 35: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
-	13, // 36: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
-	16, // 37: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
-	18, // 38: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
-	22, // 39: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
-	24, // 40: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
-	26, // 41: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
-	28, // 42: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
-	30, // 43: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
-	7,  // 44: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
-	9,  // 45: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
-	14, // 46: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
-	17, // 47: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
-	19, // 48: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
-	23, // 49: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
-	25, // 50: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
-	27, // 51: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
-	29, // 52: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
-	31, // 53: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
-	44, // [44:54] is the sub-list for method output_type
-	34, // [34:44] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	3,  // 34: ors.plugin.v1.RenewRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 35: ors.plugin.v1.RenewRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 36: ors.plugin.v1.RenewRequest.handle:type_name -> ors.plugin.v1.Handle
+	6,  // 37: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
+	8,  // 38: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
+	13, // 39: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
+	16, // 40: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
+	18, // 41: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
+	22, // 42: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
+	24, // 43: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
+	26, // 44: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
+	28, // 45: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
+	30, // 46: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
+	32, // 47: ors.plugin.v1.PluginService.Renew:input_type -> ors.plugin.v1.RenewRequest
+	7,  // 48: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
+	9,  // 49: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
+	14, // 50: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
+	17, // 51: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
+	19, // 52: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
+	23, // 53: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
+	25, // 54: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
+	27, // 55: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
+	29, // 56: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
+	31, // 57: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
+	33, // 58: ors.plugin.v1.PluginService.Renew:output_type -> ors.plugin.v1.RenewResponse
+	48, // [48:59] is the sub-list for method output_type
+	37, // [37:48] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_ors_plugin_v1_plugin_proto_init() }
@@ -2131,7 +2278,7 @@ func file_ors_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_plugin_v1_plugin_proto_rawDesc), len(file_ors_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,7 @@ const (
 	PluginService_Stop_FullMethodName     = "/ors.plugin.v1.PluginService/Stop"
 	PluginService_Kill_FullMethodName     = "/ors.plugin.v1.PluginService/Kill"
 	PluginService_Events_FullMethodName   = "/ors.plugin.v1.PluginService/Events"
+	PluginService_Renew_FullMethodName    = "/ors.plugin.v1.PluginService/Renew"
 )
 
 // PluginServiceClient is the client API for PluginService service.
@@ -78,6 +79,13 @@ type PluginServiceClient interface {
 	// Events is optional (see InfoResponse.events): the core tells the plugin what happens to the pair and to its groups for as long as
 	// the stream is open. The plugin answers nothing.
 	Events(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[EventsRequest, EventsResponse], error)
+	// Renew is optional (see InfoResponse.leases): it lets a running application be heard until the given moment and no longer, unless
+	// it is renewed again. Whoever is asked hands the moment to the kernel, so that the application falls silent by itself when this
+	// server's core, or this plugin, is stopped, killed or hangs: the partner may take the group over then. It is asked again and
+	// again while the group is here, also while a start is under way, whose result it holds for. It starts nothing, and answers
+	// soon: what comes too late is refused. An older sequence than the newest is refused (FAILED_PRECONDITION), and so is a moment
+	// that has passed.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 }
 
 type pluginServiceClient struct {
@@ -200,6 +208,16 @@ func (c *pluginServiceClient) Events(ctx context.Context, opts ...grpc.CallOptio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PluginService_EventsClient = grpc.ClientStreamingClient[EventsRequest, EventsResponse]
 
+func (c *pluginServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, PluginService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PluginServiceServer is the server API for PluginService service.
 // All implementations must embed UnimplementedPluginServiceServer
 // for forward compatibility.
@@ -233,6 +251,13 @@ type PluginServiceServer interface {
 	// Events is optional (see InfoResponse.events): the core tells the plugin what happens to the pair and to its groups for as long as
 	// the stream is open. The plugin answers nothing.
 	Events(grpc.ClientStreamingServer[EventsRequest, EventsResponse]) error
+	// Renew is optional (see InfoResponse.leases): it lets a running application be heard until the given moment and no longer, unless
+	// it is renewed again. Whoever is asked hands the moment to the kernel, so that the application falls silent by itself when this
+	// server's core, or this plugin, is stopped, killed or hangs: the partner may take the group over then. It is asked again and
+	// again while the group is here, also while a start is under way, whose result it holds for. It starts nothing, and answers
+	// soon: what comes too late is refused. An older sequence than the newest is refused (FAILED_PRECONDITION), and so is a moment
+	// that has passed.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	mustEmbedUnimplementedPluginServiceServer()
 }
 
@@ -272,6 +297,9 @@ func (UnimplementedPluginServiceServer) Kill(context.Context, *KillRequest) (*Ki
 }
 func (UnimplementedPluginServiceServer) Events(grpc.ClientStreamingServer[EventsRequest, EventsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedPluginServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedPluginServiceServer) mustEmbedUnimplementedPluginServiceServer() {}
 func (UnimplementedPluginServiceServer) testEmbeddedByValue()                       {}
@@ -456,6 +484,24 @@ func _PluginService_Events_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PluginService_EventsServer = grpc.ClientStreamingServer[EventsRequest, EventsResponse]
 
+func _PluginService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PluginService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PluginService_ServiceDesc is the grpc.ServiceDesc for PluginService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -494,6 +540,10 @@ var PluginService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Kill",
 			Handler:    _PluginService_Kill_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _PluginService_Renew_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
