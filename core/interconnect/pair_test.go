@@ -134,6 +134,37 @@ func TestBeatsCarryWhatIsSet(t *testing.T) {
 	})
 }
 
+// A server whose loop hangs must not look alive: what its beats say is nobody's word any more.
+func TestBeatsEndWhenNobodySetsThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		short := func(o *Options) { o.Interval, o.Timeout, o.Stale = 100*time.Millisecond, time.Second, 5*time.Second }
+		w := newWire("cable", "serial", 1)
+		a, b := start(t, 1, 1, short, w), start(t, 2, 1, short, w)
+		beats := func() int { return b.count(func(e Event) bool { return e.Kind == BeatHeard }) }
+		within(t, time.Second, "session", func() bool { return joined(a, b) })
+		for range 100 {
+			a.SetBeat(Beat{Promised: 7})
+			b.SetBeat(Beat{Promised: 7})
+			time.Sleep(100 * time.Millisecond)
+		}
+		last := time.Now()
+		time.Sleep(4 * time.Second)
+		if beats() == 0 || beats() < 130 {
+			t.Errorf("%d beats within 14 s", beats())
+		}
+		time.Sleep(time.Until(last.Add(5*time.Second + 200*time.Millisecond)))
+		n := beats()
+		time.Sleep(time.Minute)
+		if beats() != n {
+			t.Errorf("%d beats of a server that hangs", beats()-n)
+		}
+		a.SetBeat(Beat{Promised: 7})
+		within(t, time.Second, "beats again", func() bool { return beats() > n })
+		a.stop()
+		b.stop()
+	})
+}
+
 func TestGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire("cable", "serial", 1)

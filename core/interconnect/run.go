@@ -22,6 +22,10 @@ type Options struct {
 	Timeout  time.Duration // for how long a link counts as heard; more than Interval
 	Links    []Link        // 1 to 64, in the same order on both servers
 
+	// Stale is for how long a beat may be repeated that SetBeat does not set again: whoever sets it hangs by then, and
+	// what beats say of this server is no longer true. 0: for ever.
+	Stale time.Duration
+
 	Boot        uint32 // hash of the boot id
 	Incarnation uint16 // number of the agent's start
 
@@ -50,6 +54,8 @@ type Interconnect struct {
 	sending  sync.Mutex // one message is cut up at a time; taken before mu
 	mu       sync.Mutex // over endpoint, held for microseconds: nothing below it waits for anything
 	endpoint *Endpoint
+	setAt    time.Time // when SetBeat was called last; zero: never
+	stale    bool      // beats are held back, and that was logged
 }
 
 // linkState is what an Interconnect keeps of one link.
@@ -116,6 +122,7 @@ func (i *Interconnect) Events() <-chan Event { return i.events.out }
 // waits for the next interval; any other change is sent at once.
 func (i *Interconnect) SetBeat(b Beat) {
 	i.mu.Lock()
+	i.setAt = time.Now()
 	atOnce := i.endpoint.SetBeat(b)
 	i.mu.Unlock()
 	if atOnce {
@@ -166,6 +173,10 @@ func (i *Interconnect) pause() time.Duration {
 // send sends what is due on a link.
 func (i *Interconnect) send(l *linkState) {
 	i.mu.Lock()
+	if i.hangs(time.Now()) {
+		i.mu.Unlock()
+		return
+	}
 	due := i.endpoint.Due(l.index, time.Now())
 	frames := make([][]byte, len(due))
 	for n, f := range due {
@@ -175,6 +186,25 @@ func (i *Interconnect) send(l *linkState) {
 	for _, f := range frames {
 		l.link.Send(f, true)
 	}
+}
+
+// hangs says, with mu held, whether what the beats would say was not confirmed for too long, and logs a change.
+func (i *Interconnect) hangs(now time.Time) bool {
+	if i.o.Stale == 0 || i.setAt.IsZero() {
+		return false
+	}
+	age := now.Sub(i.setAt)
+	was := i.stale
+	i.stale = age > i.o.Stale
+	switch {
+	case i.stale && !was:
+		i.log(func(log hclog.Logger) {
+			log.Error("ORS-3010: the agent's loop hangs: no beats are sent until it runs again", "for", age)
+		})
+	case was && !i.stale:
+		i.log(func(log hclog.Logger) { log.Warn("the agent's loop runs again: beats are sent") })
+	}
+	return i.stale
 }
 
 // receive takes one frame of a link.
