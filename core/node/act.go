@@ -66,7 +66,11 @@ func (n *Node) swap(ctx context.Context, a failover.Action) {
 // swapOne changes one key, and writes into the ledger what was asked and what came of it.
 func (n *Node) swapOne(ctx context.Context, op uint64, s failover.KeySwap) (storage.State, error) {
 	n.o.Ledger.Ask(s.Unit, op, s.Old, s.New)
-	st, err := n.o.Switches[s.Unit].Swap(ctx, s.Old, s.New)
+	var st storage.State
+	err := around(pointOfSwap(s), func() (err error) {
+		st, err = n.o.Switches[s.Unit].Swap(ctx, s.Old, s.New)
+		return err
+	})
 	switch {
 	case err == nil:
 		n.view.Unit(s.Unit, st)

@@ -171,10 +171,14 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
 	defer cancel()
 	req := &pluginv1.StartRequest{Caller: p.caller(act.Op, act.Epoch), Application: a, Previous: previous}
-	h, err := n.o.Plugins.StartApplication(ctx, p.cfg.Kind, req, func(pr *pluginv1.Progress) {
-		n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " " + pr.GetStep(),
-			Text: pr.GetText()})
-		p.show("starting", pr.GetText())
+	var h *pluginv1.Handle
+	err := around("start", func() (err error) {
+		h, err = n.o.Plugins.StartApplication(ctx, p.cfg.Kind, req, func(pr *pluginv1.Progress) {
+			n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " " + pr.GetStep(),
+				Text: pr.GetText()})
+			p.show("starting", pr.GetText())
+		})
+		return err
 	})
 	if err != nil {
 		p.show("failed", err.Error())
@@ -207,8 +211,12 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 	p.show("stopping", "")
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StopTimeout)
 	defer cancel()
-	r, err := p.w.n.o.Plugins.Stop(ctx, p.cfg.Kind, &pluginv1.StopRequest{
-		Caller: p.caller(act.Op, act.Epoch), Application: a, Handle: handle})
+	var r *pluginv1.StopResponse
+	err = around("stop", func() (err error) {
+		r, err = p.w.n.o.Plugins.Stop(ctx, p.cfg.Kind, &pluginv1.StopRequest{
+			Caller: p.caller(act.Op, act.Epoch), Application: a, Handle: handle})
+		return err
+	})
 	if err == nil && r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
 		err = fmt.Errorf("it still runs, or may: %s", r.GetDetail())
 	}

@@ -157,7 +157,11 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 	w.forgetProblems()
 	w.n.o.Ledger.Group(ledger.Attach, w.cfg.Name, a.Op)
 	err := w.eachDrive(func(s *config.StorageUnit, d *config.Drive) error {
-		m, err := w.n.o.Drives.Mount(ctx, w.spec(s, d))
+		var m drive.Mounted
+		err := around("mount", func() (err error) {
+			m, err = w.n.o.Drives.Mount(ctx, w.spec(s, d))
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("drive %s of %s: %w", d.Letter, s.Name, err)
 		}
@@ -245,7 +249,7 @@ func (w *groupWorker) detach(ctx context.Context, a failover.Action) error {
 
 func (w *groupWorker) unmountOne(ctx context.Context, m drive.Mounted) error {
 	for {
-		err := w.n.o.Drives.Unmount(ctx, m)
+		err := around("unmount", func() error { return w.n.o.Drives.Unmount(ctx, m) })
 		var busy *drive.BusyError
 		if err == nil || !errors.As(err, &busy) || !sleepUntil(ctx, 200*time.Millisecond, time.Second) {
 			return err
@@ -291,7 +295,7 @@ func (w *groupWorker) witness(ctx context.Context, a failover.Action) {
 
 // checkReady proves, as far as that can be without the storage, that the group could be started here.
 func (w *groupWorker) checkReady(ctx context.Context, a failover.Action) {
-	err := w.ready(ctx, a.Epoch)
+	err := around("ready", func() error { return w.ready(ctx, a.Epoch) })
 	kind, text := failover.ReadyYes, ""
 	if err != nil {
 		kind, text = failover.ReadyNo, err.Error()
@@ -301,6 +305,10 @@ func (w *groupWorker) checkReady(ctx context.Context, a failover.Action) {
 
 func (w *groupWorker) ready(ctx context.Context, epoch uint32) error {
 	var errs []error
+	unwritten, err := ask(ctx, w.n, w.n.loop.Writable)
+	if err := errors.Join(unwritten, err); err != nil { // what cannot be recorded would not be done
+		errs = append(errs, fmt.Errorf("state directory: %w", err))
+	}
 	for i := range w.cfg.Storage {
 		s := &w.cfg.Storage[i]
 		if _, err := w.switchOf(s).Inspect(ctx); err != nil {

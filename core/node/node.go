@@ -172,15 +172,26 @@ func (n *Node) Run(ctx context.Context) error {
 // outside is what the loop acts on.
 type outside struct{ n *Node }
 
-func (w outside) Now() time.Time                    { return time.Now() }
-func (w outside) SaveHard(h failover.Hard) error    { return w.n.o.Store.SaveHard(h) }
-func (w outside) SetBeat(b interconnect.Beat)       { w.n.o.Interconnect.SetBeat(b) }
-func (w outside) Send(m interconnect.Message) error { return w.n.o.Interconnect.Send(m) }
-func (w outside) Do(a failover.Action)              { w.n.act(a) }
-func (w outside) Record(r store.Record)             { w.n.record(r) }
-func (w outside) Changed()                          { w.n.changed.Notify() }
-func (w outside) Links() []interconnect.LinkStatus  { return w.n.o.Interconnect.Links() }
-func (w outside) Driver(unit int) string            { return w.n.o.Switches[unit].Capabilities().Driver }
+func (w outside) Now() time.Time                   { return time.Now() }
+func (w outside) SetBeat(b interconnect.Beat)      { w.n.o.Interconnect.SetBeat(b) }
+func (w outside) Do(a failover.Action)             { w.n.act(a) }
+func (w outside) Changed()                         { w.n.changed.Notify() }
+func (w outside) Links() []interconnect.LinkStatus { return w.n.o.Interconnect.Links() }
+func (w outside) Driver(unit int) string           { return w.n.o.Switches[unit].Capabilities().Driver }
+
+func (w outside) SaveHard(h failover.Hard) error {
+	return around("hard", func() error { return w.n.o.Store.SaveHard(h) })
+}
+
+func (w outside) Send(m interconnect.Message) error {
+	pointOfMessage(m)
+	return w.n.o.Interconnect.Send(m)
+}
+
+func (w outside) Record(r store.Record) {
+	pointOfRecord(r)
+	w.n.record(r)
+}
 
 func (w outside) Plugins() []control.Plugin {
 	if w.n.o.PluginStatus == nil {

@@ -521,6 +521,32 @@ func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
 	p.waitPhase("apollo", "one", "Active")
 }
 
+// A server that cannot record what it does is not ready to take a group. When there is room again it finds out by
+// itself, also where nothing is left to be written: the alarm ends.
+func TestFullDiskIsNoticedToHaveRoomAgain(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	alarmed := func() bool {
+		for _, a := range p.sides["apollo"].node.Status(context.Background()).Alarms {
+			if a.Code == "ORS-1030" {
+				return true
+			}
+		}
+		return false
+	}
+	p.full.Store(true)
+	m := last(t, p.move("rocky", control.MoveRequest{Groups: []string{"one"}}))
+	if m.Moved || m.Code != "ORS-1021" || !strings.Contains(m.Text, "state directory") {
+		t.Fatalf("it moved to a server that can record nothing: %+v", m)
+	}
+	if p.phase("rocky", "one") != "Active" {
+		t.Fatal("the group was touched")
+	}
+	p.wait("apollo says that it cannot write", alarmed)
+	p.full.Store(false) // nothing is left that apollo would want to write
+	p.wait("the alarm's end", func() bool { return !alarmed() })
+}
+
 // A unit whose drive cannot be mounted blocks its own group, says why and what is next, and leaves the others alone;
 // an operator's clear tries at once.
 func TestUnitThatCannotBeMounted(t *testing.T) {

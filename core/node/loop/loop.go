@@ -250,6 +250,17 @@ func (lp *Loop) hardFailed(err error) {
 	lp.w.Changed()
 }
 
+// Writable finds out whether the hard state can be written, by writing it as it is once more.
+func (lp *Loop) Writable() error {
+	err := lp.w.SaveHard(lp.state.Hard)
+	if err != nil {
+		lp.hardFailed(err)
+	} else {
+		lp.hardWorks()
+	}
+	return err
+}
+
 func (lp *Loop) hardWorks() {
 	if !lp.failing {
 		return
@@ -295,6 +306,11 @@ func (lp *Loop) checkLate() {
 // OnTime does what time asks for. Whoever drives the loop calls it when Next has come, and may call it earlier.
 func (lp *Loop) OnTime() {
 	lp.checkLate()
+	if lp.failing && !lp.now().Before(lp.retryAt) {
+		// The decision that could not be recorded may not be asked for again, and nothing else would find out that the
+		// disk is well; nor would the time for a retry ever come to an end.
+		_ = lp.Writable() // it has told
+	}
 	if e := lp.evidence(lp.now()); !sameEvidence(e, lp.state.Partner.Evidence) {
 		lp.step(failover.Event{Kind: failover.Seen, Evidence: e})
 	} else if failover.Next(&lp.params, &lp.state) <= lp.ticks() || lp.due() {
