@@ -43,6 +43,7 @@ func enclosureCommand() *cobra.Command {
 type clientFlags struct {
 	to, log string
 	pace    time.Duration
+	patient bool
 }
 
 // clientCommand is what runs in the client's host.
@@ -51,20 +52,23 @@ func clientCommand() *cobra.Command {
 	c := &cobra.Command{Use: "client", Short: "Ask for a service the whole time and write down what came of it"}
 	c.PersistentFlags().StringVar(&f.to, "to", "", "`address` of the service: host:port, or a URL")
 	c.PersistentFlags().StringVar(&f.log, "log", "", "`file` to write to, or to compare with")
-	c.PersistentFlags().DurationVar(&f.pace, "pace", 0, "`time` between requests (default: postgres 5ms, http 10ms)")
-	c.AddCommand(
-		&cobra.Command{Use: "postgres", Short: "Commit numbered rows until it is ended", Args: cobra.NoArgs,
+	c.PersistentFlags().DurationVar(&f.pace, "pace", 0, "`time` between requests (default: rows 5ms, http 10ms)")
+	c.PersistentFlags().BoolVar(&f.patient, "patient", false, "wait long for each commit, and keep the connection")
+	for _, kind := range []string{workload.KindPostgres, workload.KindStore} {
+		c.AddCommand(&cobra.Command{Use: kind, Short: "Commit numbered rows until it is ended", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
-				return f.logged(func(l *workload.Log) error { return f.postgres(5*time.Millisecond).Run(c.Context(), l) })
-			}},
+				return f.logged(func(l *workload.Log) error { return f.rows(kind).Run(c.Context(), l) })
+			}})
+	}
+	c.AddCommand(
 		&cobra.Command{Use: "http", Short: "Get a page again and again until it is ended", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
 				return f.logged(func(l *workload.Log) error {
 					return workload.HTTP{URL: f.to, Pace: f.paced(10 * time.Millisecond)}.Run(c.Context(), l)
 				})
 			}},
-		&cobra.Command{Use: "check", Short: "Read all rows back and compare them with the log", Args: cobra.NoArgs,
-			RunE: func(c *cobra.Command, _ []string) error { return f.check(c) }},
+		&cobra.Command{Use: "check KIND", Short: "Read all rows back and compare them with the log", Args: cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, args []string) error { return f.check(c, args[0]) }},
 	)
 	return c
 }
@@ -76,8 +80,8 @@ func (f *clientFlags) paced(usual time.Duration) time.Duration {
 	return usual
 }
 
-func (f *clientFlags) postgres(pace time.Duration) workload.Postgres {
-	return workload.Postgres{Address: f.to, User: "postgres", Database: "postgres", Pace: f.paced(pace)}
+func (f *clientFlags) rows(kind string) workload.Rows {
+	return workload.Rows{Kind: kind, Address: f.to, Patient: f.patient, Pace: f.paced(5 * time.Millisecond)}
 }
 
 func (f *clientFlags) logged(run func(*workload.Log) error) error {
@@ -88,14 +92,14 @@ func (f *clientFlags) logged(run func(*workload.Log) error) error {
 	return errors.Join(run(l), l.Close())
 }
 
-func (f *clientFlags) check(c *cobra.Command) error {
+func (f *clientFlags) check(c *cobra.Command, kind string) error {
 	log := workload.NewReader(f.log)
 	if err := log.Refresh(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 	defer cancel()
-	v, err := f.postgres(5*time.Millisecond).CheckPatiently(ctx, log.Entries)
+	v, err := f.rows(kind).CheckPatiently(ctx, log.Entries)
 	if err != nil {
 		return err
 	}

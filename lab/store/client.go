@@ -76,7 +76,7 @@ func put(conn net.Conn, in *bufio.Reader, number uint64) bool {
 		return false
 	}
 	line, err := in.ReadString('\n')
-	return err == nil && strings.TrimSpace(line) == "OK"
+	return err == nil && strings.HasPrefix(line, "OK ")
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

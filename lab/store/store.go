@@ -17,10 +17,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
-// LogName is the log's name in the data folder. An entry is a number and its CRC-32C, 8 and 4 bytes, big endian.
+// LogName is the log's name in the data folder. An entry is a number and its CRC-32C, 8 and 4 bytes, big endian. A number
+// with the highest bit set is none that was kept: it names the start of the store that has written what follows.
 const LogName = "numbers.log"
+
+const lineMark = 1 << 63
 
 const entrySize = 12
 
@@ -28,12 +32,18 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Store keeps numbers.
 type Store struct {
-	mu      sync.Mutex
-	broken  error // the log could not be written: what is at its end is not known, so nothing may be put behind it
-	log     *os.File
-	numbers []uint64
-	known   map[uint64]bool
+	mu     sync.Mutex
+	broken error // the log could not be written: what is at its end is not known, so nothing may be put behind it
+	log    *os.File
+	line   uint64 // this start of the store: the line of history of what is kept from now on
+	marked bool   // the log says so
+	last   uint64 // line of the log's end
+	rows   []Row
+	known  map[uint64]bool
 }
+
+// Row is a number that is kept, and the line of history that has kept it: a start of the store.
+type Row struct{ Number, Line uint64 }
 
 // Open reads the log in a folder, which it makes where it is missing, and cuts off what a crash left half written at
 // its end.
@@ -45,7 +55,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: f, known: map[uint64]bool{}}
+	s := &Store{log: f, known: map[uint64]bool{}, line: uint64(time.Now().UnixNano()) &^ lineMark}
 	if err := errors.Join(s.recover(), syncFolder(dir)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -72,7 +82,11 @@ func (s *Store) recover() error {
 		if crc32.Checksum(e[:8], castagnoli) != binary.BigEndian.Uint32(e[8:]) {
 			break
 		}
-		s.add(binary.BigEndian.Uint64(e))
+		if n := binary.BigEndian.Uint64(e); n&lineMark != 0 {
+			s.last = n &^ lineMark
+		} else {
+			s.add(n)
+		}
 	}
 	if rest := raw[good:]; len(rest) > entrySize {
 		return fmt.Errorf("%s: damaged at byte %d, with %d bytes behind it: that is no torn end",
@@ -87,7 +101,7 @@ func (s *Store) recover() error {
 
 func (s *Store) add(n uint64) {
 	s.known[n] = true
-	s.numbers = append(s.numbers, n)
+	s.rows = append(s.rows, Row{Number: n, Line: s.last})
 }
 
 // Put keeps a number. When it returns without an error the number is on the disk. Keeping it again changes nothing.
@@ -97,9 +111,27 @@ func (s *Store) Put(n uint64) error {
 	if s.broken != nil {
 		return s.broken
 	}
+	if n&lineMark != 0 {
+		return fmt.Errorf("%d is too large a number", n)
+	}
 	if s.known[n] {
 		return nil
 	}
+	if !s.marked {
+		if err := s.append(s.line | lineMark); err != nil {
+			return err
+		}
+		s.marked, s.last = true, s.line
+	}
+	if err := s.append(n); err != nil {
+		return err
+	}
+	s.add(n)
+	return nil
+}
+
+// append puts one entry on the disk; s.mu is held.
+func (s *Store) append(n uint64) error {
 	var e [entrySize]byte
 	binary.BigEndian.PutUint64(e[:], n)
 	binary.BigEndian.PutUint32(e[8:], crc32.Checksum(e[:8], castagnoli))
@@ -107,12 +139,8 @@ func (s *Store) Put(n uint64) error {
 	if err == nil {
 		err = s.log.Sync()
 	}
-	if err != nil {
-		s.broken = err
-		return err
-	}
-	s.add(n)
-	return nil
+	s.broken = err
+	return err
 }
 
 // Has reports whether a number is kept.
@@ -126,14 +154,37 @@ func (s *Store) Has(n uint64) bool {
 func (s *Store) All() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]uint64(nil), s.numbers...)
+	all := make([]uint64, len(s.rows))
+	for i, r := range s.rows {
+		all[i] = r.Number
+	}
+	return all
+}
+
+// Rows returns the numbers with their lines of history, in the order in which they were kept.
+func (s *Store) Rows() []Row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Row(nil), s.rows...)
+}
+
+// lineOf returns the line of history of a number that is kept; 0: it is not kept.
+func (s *Store) lineOf(n uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.rows) - 1; i >= 0; i-- {
+		if s.rows[i].Number == n {
+			return s.rows[i].Line
+		}
+	}
+	return 0
 }
 
 // Close closes the log.
 func (s *Store) Close() error { return s.log.Close() }
 
-// Serve answers clients until ctx ends: "PUT n" with "OK", "GET n" with "KEPT" or "NONE", "ALL" with a line a number
-// and "END". A log that cannot be written ends it: a server that goes on would promise what it cannot keep.
+// Serve answers clients until ctx ends: "PUT n" with "OK" and the line of history that keeps n, "GET n" with "KEPT" or
+// "NONE", "ALL" with a number a line and "END", "ROWS" with a number and its line of history a line and "END". A log that cannot be written ends it: a server that goes on would promise what it cannot keep.
 func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -180,8 +231,13 @@ func (s *Store) converse(conn net.Conn) error {
 				fmt.Fprintln(out, n)
 			}
 			fmt.Fprintln(out, "END")
+		case "ROWS":
+			for _, r := range s.Rows() {
+				fmt.Fprintln(out, r.Number, r.Line)
+			}
+			fmt.Fprintln(out, "END")
 		default:
-			fmt.Fprintf(out, "ERROR %q is not known; known are PUT n, GET n and ALL\n", verb)
+			fmt.Fprintf(out, "ERROR %q is not known; known are PUT n, GET n, ALL and ROWS\n", verb)
 		}
 		if out.Flush() != nil {
 			return nil
@@ -194,10 +250,11 @@ func (s *Store) converse(conn net.Conn) error {
 func (s *Store) one(verb, arg string) (string, error) {
 	n, err := strconv.ParseUint(arg, 10, 64)
 	switch {
-	case err != nil:
+	case err != nil || n&lineMark != 0:
 		return fmt.Sprintf("ERROR %q is no number", arg), nil
 	case verb == "PUT":
-		return "OK", s.Put(n)
+		err := s.Put(n)
+		return fmt.Sprintf("OK %d", s.lineOf(n)), err
 	case s.Has(n):
 		return "KEPT", nil
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,8 @@ func TestTornEnd(t *testing.T) {
 			}
 		}
 		_ = s.Close()
-		if err := os.Truncate(filepath.Join(dir, LogName), int64(3*entrySize-cut)); err != nil {
+		const entries = 4 // the first one names the start
+		if err := os.Truncate(filepath.Join(dir, LogName), int64(entries*entrySize-cut)); err != nil {
 			t.Fatal(err)
 		}
 		s = open(t, dir)
@@ -95,15 +97,41 @@ func TestBrokenLogPromisesNothingMore(t *testing.T) {
 	}
 }
 
+// Each start of a store is a line of history of its own, and every row names its own.
+func TestRowsNameTheirLine(t *testing.T) {
+	dir := t.TempDir()
+	var want []Row
+	for n := range uint64(3) {
+		s := open(t, dir)
+		for _, number := range []uint64{2 * n, 2*n + 1} {
+			if err := s.Put(number); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, Row{Number: number, Line: s.line})
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, dir)
+	if got := s.Rows(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if err := s.Put(2); err != nil || s.lineOf(2) != want[2].Line {
+		t.Errorf("kept again, it is of line %d, %v; want %d", s.lineOf(2), err, want[2].Line)
+	}
+}
+
 func TestProtocol(t *testing.T) {
 	s := open(t, t.TempDir())
+	ok := fmt.Sprintf("OK %d", s.line)
 	ours, theirs := net.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- s.converse(theirs) }()
 	in := bufio.NewReader(ours)
 	for _, c := range []struct{ say, want string }{
-		{"GET 7", "NONE"}, {"PUT 7", "OK"}, {"PUT 7", "OK"}, {"GET 7", "KEPT"}, {"PUT x", `ERROR "x" is no number`},
-		{"GET", `ERROR "" is no number`}, {"SUM", `ERROR "SUM" is not known; known are PUT n, GET n and ALL`}, {"ALL", "7"},
+		{"GET 7", "NONE"}, {"PUT 7", ok}, {"PUT 7", ok}, {"GET 7", "KEPT"}, {"PUT x", `ERROR "x" is no number`},
+		{"GET", `ERROR "" is no number`}, {"SUM", `ERROR "SUM" is not known; known are PUT n, GET n, ALL and ROWS`}, {"ALL", "7"},
 	} {
 		if _, err := fmt.Fprintln(ours, c.say); err != nil {
 			t.Fatal(err)

@@ -54,31 +54,6 @@ func TestLongest(t *testing.T) {
 	}
 }
 
-func TestJudge(t *testing.T) {
-	entries := append(served(1, 2, 3),
-		Entry{Kind: Failed, Number: 4}, Entry{Kind: Broken, Number: 4}, Entry{Kind: Served, Number: 5})
-	tests := []struct {
-		name  string
-		found []int64
-		want  Verdict
-	}{
-		{"all", []int64{1, 2, 3, 5}, Verdict{Acknowledged: 4, Rows: 4}},
-		{"an unknown one is there", []int64{1, 2, 3, 4, 5}, Verdict{Acknowledged: 4, Rows: 5}},
-		{"written after the log was read", []int64{1, 2, 3, 5, 6}, Verdict{Acknowledged: 4, Rows: 5}},
-		{"one lost", []int64{1, 3, 5}, Verdict{Acknowledged: 4, Rows: 3, Lost: 1, Examples: []int64{2}}},
-		{"one doubled", []int64{1, 2, 2, 3, 5}, Verdict{Acknowledged: 4, Rows: 5, Doubled: 1}},
-		{"disorder", []int64{2, 1, 3, 5}, Verdict{Acknowledged: 4, Rows: 4, Disordered: 1}},
-		{"foreign", []int64{-7, 1, 2, 3, 5}, Verdict{Acknowledged: 4, Rows: 5, Foreign: 1}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, judge(entries, tt.found)); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
 func TestLogIsReadWhileItIsWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	r := NewReader(path)
