@@ -19,6 +19,9 @@ SCENARIO := lab/scenarios/paper.scenario
 FUZZTIME ?= 30s
 SIMTIME  ?= 60s
 
+# Cases of the matrix that `make test` plays; `make lab-all` plays all.
+SAMPLE   ?= 8
+
 # Nothing runs beside anything else in these packages' code: the race detector would only slow their long simulations.
 PURE := ./core/failover ./core/arch ./core/sim
 
@@ -68,9 +71,30 @@ sim: build ## run simulated pairs under faults for a minute (SIMTIME); results i
 sim-long: ## the same for an hour
 	$(MAKE) sim SIMTIME=1h
 
+# The agents of the matrix have fault points; nothing else is built with them.
+.PHONY: faulty
+faulty: build
+	go build $(LDFLAGS) -tags orsfault -o build/faulty/orscore ./cmd/orscore
+	cp -f build/ors-plugin-generic build/ors-plugin-ipset build/orslab build/faulty/
+
+.PHONY: matrix
+matrix: faulty ## play all faults of the matrix on real pairs (root); a table in build/matrix.json
+	build/faulty/orslab matrix --json build/matrix.json --logs build/matrix-logs
+
+.PHONY: matrix-sample
+matrix-sample: faulty ## play some of them
+	build/faulty/orslab matrix --sample $(SAMPLE) --json build/matrix-sample.json --logs build/matrix-logs
+
+.PHONY: lab-all
+lab-all: build ## play every scenario of the lab and the whole matrix (root)
+	for file in lab/scenarios/*.scenario; do \
+	  name=$$(basename $$file .scenario); [[ $$name == matrix* ]] && continue; \
+	  build/orslab run $$file --json build/lab-$$name.json --logs build/lab-logs-$$name; done
+	$(MAKE) matrix
+
 .PHONY: lab-if-root
 lab-if-root:
-	@if ((EUID == 0)); then $(MAKE) lab; \
+	@if ((EUID == 0)); then $(MAKE) lab matrix-sample; \
 	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
 
 .PHONY: check

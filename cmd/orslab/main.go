@@ -53,8 +53,8 @@ func newRoot() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(runCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(), execCommand(),
-		downCommand(), enclosureCommand(), cableCommand(), clientCommand(), demoCommand(), storeCommand(),
+	root.AddCommand(runCommand(), matrixCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(),
+		execCommand(), downCommand(), enclosureCommand(), cableCommand(), clientCommand(), demoCommand(), storeCommand(),
 		storeClientCommand())
 	return root
 }

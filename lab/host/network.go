@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const maxLinkName = 15 // bytes, of the kernel
@@ -158,6 +159,40 @@ func (n *Network) switches(host string) []string {
 	}
 	sort.Strings(all)
 	return all
+}
+
+// nobodysCard is a hardware address that no card of a lab has.
+var nobodysCard = net.HardwareAddr{0x02, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// Misdirect lets everything be lost that a host sends from a card to an address such as "10.36.0.2/24", and nothing
+// that it is sent: it goes to a card that nobody has. Undo ends it.
+func (n *Network) Misdirect(h *Host, card, address string, undo bool) error {
+	wrong := func(err error) error { return fmt.Errorf("card %s of host %s: %w", card, h.Spec.Name, err) }
+	addr, err := netlink.ParseAddr(address)
+	if err != nil {
+		return wrong(err)
+	}
+	nh, err := handle(h)
+	if err != nil {
+		return err
+	}
+	defer nh.Close()
+	link, err := nh.LinkByName(card)
+	if err != nil {
+		return wrong(err)
+	}
+	neighbour := &netlink.Neigh{
+		LinkIndex: link.Attrs().Index, IP: addr.IP, State: netlink.NUD_PERMANENT, HardwareAddr: nobodysCard,
+	}
+	if !undo {
+		err = nh.NeighSet(neighbour)
+	} else if err = nh.NeighDel(neighbour); errors.Is(err, unix.ENOENT) {
+		err = nil
+	}
+	if err != nil {
+		return wrong(err)
+	}
+	return nil
 }
 
 // Down takes all links of a host down, at once; a dead host's kernel would still answer for its addresses.

@@ -54,8 +54,10 @@ type Setup struct {
 	Units   []Unit
 	Config  string // file: the configuration of ORS, the same on both servers
 	Baud    int    // of the cable; 0: no cable
-	Bin     string // folder of the programs under test
-	Program string // orslab itself: it serves the enclosure and the cable
+	// StateSize limits the servers' state folders, in bytes, which then are file systems of their own; 0: no limit.
+	StateSize int64
+	Bin       string // folder of the programs under test
+	Program   string // orslab itself: it serves the enclosure and the cable
 }
 
 // Pair is a lab at work.
@@ -137,10 +139,13 @@ func (p *Pair) writeFiles(context.Context) error {
 		return err
 	}
 	for _, s := range p.Setup.Servers {
-		for _, d := range []string{"etc", "state", "log"} {
+		for _, d := range []string{"etc/faults", "state", "log"} {
 			if err := os.MkdirAll(filepath.Join(p.hostDir(s.Name), d), 0o755); err != nil {
 				return err
 			}
+		}
+		if err := p.mountState(filepath.Join(p.hostDir(s.Name), "state")); err != nil {
+			return fmt.Errorf("state of %s: %w", s.Name, err)
 		}
 		etc := filepath.Join(p.hostDir(s.Name), "etc")
 		if err := os.WriteFile(filepath.Join(etc, "config.hcl"), config, 0o644); err != nil {

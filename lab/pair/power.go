@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/orscore/ors/core/storage"
+	"github.com/orscore/ors/internal/faultpoint"
 	"github.com/orscore/ors/lab/host"
 	"github.com/orscore/ors/lab/loop"
 	"github.com/orscore/ors/lab/proc"
@@ -210,6 +211,7 @@ func (p *Pair) StartAgent(name string) error {
 	defer log.Close()
 	a, err := n.host.Spec.Start(host.Cmd{
 		Args:   []string{"/opt/ors/bin/orscore", "agent", "--config", "/etc/ors/config.hcl"},
+		Env:    []string{faultpoint.Env + "=" + faultsInHost},
 		Stdout: log, Stderr: log, Detach: true,
 	})
 	if err != nil {

@@ -34,6 +34,9 @@ func init() {
 		{form: "agent ended on SERVER", check: agentRuns(false)},
 		{form: "unit UNIT at port NUMBER", check: unitAt},
 		{form: "no move", check: noMove},
+		{form: "moves UNIT at most NUMBER", check: movesAtMost},
+		{form: "fault POINT on SERVER", check: passed},
+		{form: "converged", check: converged},
 		{form: "served WORKLOAD", check: isServed},
 		{form: "lost WORKLOAD NUMBER", check: lost, final: true},
 		{form: "failures WORKLOAD NUMBER", check: failures},
@@ -241,9 +244,8 @@ func lost(ctx context.Context, r *Runner, a args) error {
 	if err != nil {
 		return err
 	}
-	if v.Lost != a.number() || v.Doubled+v.Disordered+v.Foreign != 0 {
-		return fmt.Errorf("of %d acknowledged rows %d are lost %v, %d doubled, %d out of order, %d foreign",
-			v.Acknowledged, v.Lost, v.Examples, v.Doubled, v.Disordered, v.Foreign)
+	if v.Lost != a.number() || v.Wrong() != v.Lost {
+		return errors.New(v.String())
 	}
 	return nil
 }

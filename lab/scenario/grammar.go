@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -183,6 +184,10 @@ func (s *Scenario) names(a args) error {
 		case "UNIT":
 			if !s.hasUnit(word) {
 				err = fmt.Errorf("%q is no unit of this scenario", word)
+			}
+		case "ACTION":
+			if !slices.Contains(actions, word) {
+				err = fmt.Errorf("%q is nothing that a fault point does; known are %s", word, strings.Join(actions, ", "))
 			}
 		case "DURATION":
 			_, err = time.ParseDuration(word)

@@ -103,7 +103,7 @@ func (r *Runner) measure(ctx context.Context) (*Measured, error) {
 	return m, nil
 }
 
-// primary is the client whose outage is measured: the first database of the scenario, else the first workload.
+// primary is the client whose outage is measured: the first one of the scenario that writes rows, else the first workload.
 func (r *Runner) primary() *client {
 	var first *client
 	for _, w := range r.Scenario.Workloads {
@@ -111,7 +111,7 @@ func (r *Runner) primary() *client {
 		if c == nil {
 			continue
 		}
-		if w.Kind == "postgres" {
+		if w.writesRows() && !w.Patient {
 			return c
 		}
 		if first == nil {

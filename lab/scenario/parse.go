@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/orscore/ors/lab/pair"
+	"github.com/orscore/ors/lab/workload"
 )
 
 // Scenario is a scenario file.
@@ -34,8 +35,10 @@ type Scenario struct {
 // Workload is a client that asks the whole time.
 type Workload struct {
 	Name string
-	Kind string // "postgres", "http"
+	Kind string // "postgres", "store", "http"
 	To   string // host:port, or a URL
+	// Patient says that it waits long for an answer, and so hears what a server says that was paused.
+	Patient bool
 }
 
 // Phase is a named part of a scenario; each has its own measurements.
@@ -43,6 +46,7 @@ type Phase struct {
 	Name  string
 	Line  int
 	Steps []Step
+	each  string // the word for which it was written, of a phase that was written for several
 }
 
 // Step is one line.
@@ -55,6 +59,11 @@ type Step struct {
 	with args          // arguments of cond
 	wait time.Duration // bound of a wait, length of a hold
 }
+
+const kindHTTP = "http"
+
+// writesRows says whether what was acknowledged can be read back.
+func (w Workload) writesRows() bool { return w.Kind != kindHTTP }
 
 const (
 	defaultLimit = 5 * time.Minute
@@ -98,6 +107,7 @@ type parser struct {
 	dir  string
 	line int
 	text string
+	from int // the first one of the phases to which steps belong
 	errs []error
 }
 
@@ -146,30 +156,52 @@ func split(line string) ([]string, error) {
 // statement reads one line: a declaration before the first phase, a step after it.
 func (p *parser) statement(words []string) {
 	if words[0] == "phase" {
-		if len(words) != 2 {
-			p.wrong("right would be: phase NAME")
-			return
-		}
-		for _, ph := range p.sc.Phases {
-			if ph.Name == words[1] {
-				p.wrong("there is a phase %q at line %d", ph.Name, ph.Line)
-			}
-		}
-		p.sc.Phases = append(p.sc.Phases, Phase{Name: words[1], Line: p.line})
+		p.phase(words[1:])
 		return
 	}
 	if len(p.sc.Phases) == 0 {
 		p.declaration(words)
 		return
 	}
-	step, err := p.sc.ParseStep(words)
-	if err != nil {
-		p.wrong("%v", err)
+	for i := p.from; i < len(p.sc.Phases); i++ {
+		ph := &p.sc.Phases[i]
+		text := strings.ReplaceAll(p.text, each, ph.each)
+		words, _ := split(text) // it was split before
+		step, err := p.sc.ParseStep(words)
+		if err != nil {
+			p.wrong("%v", err)
+			return
+		}
+		step.Line, step.Text = p.line, text
+		ph.Steps = append(ph.Steps, step)
+	}
+}
+
+// each is the place in a step where a phase that is written once for several words has its own one.
+const each = "{}"
+
+// phase begins a phase, or several with the same steps: "phase NAME for A B" is the phases NAME:A and NAME:B.
+func (p *parser) phase(words []string) {
+	if len(words) != 1 && (len(words) < 3 || words[1] != "for") {
+		p.wrong("right would be: phase NAME, or phase NAME for WORD…")
 		return
 	}
-	step.Line, step.Text = p.line, p.text
-	ph := &p.sc.Phases[len(p.sc.Phases)-1]
-	ph.Steps = append(ph.Steps, step)
+	p.from = len(p.sc.Phases)
+	names, eachs := words[:1], []string{""}
+	if len(words) > 1 {
+		names, eachs = nil, words[2:]
+		for _, w := range eachs {
+			names = append(names, words[0]+":"+w)
+		}
+	}
+	for i, name := range names {
+		for _, ph := range p.sc.Phases {
+			if ph.Name == name {
+				p.wrong("there is a phase %q at line %d", ph.Name, ph.Line)
+			}
+		}
+		p.sc.Phases = append(p.sc.Phases, Phase{Name: name, Line: p.line, each: eachs[i]})
+	}
 }
 
 // declarations and the forms that they have.
@@ -179,7 +211,8 @@ var declarations = map[string]string{
 	"cable":    "cable BAUD",
 	"unit":     "unit NAME home SERVER size SIZE [label LABEL] [prepare FILE]",
 	"config":   "config FILE",
-	"workload": "workload NAME postgres HOST:PORT, or workload NAME http URL",
+	"workload": "workload NAME postgres|store HOST:PORT [patient], or workload NAME http URL",
+	"state":    "state SIZE",
 	"limit":    "limit DURATION",
 }
 
@@ -204,6 +237,8 @@ func (p *parser) declaration(words []string) {
 		err = set(&p.sc.Setup.Config, words[1:], p.file)
 	case "workload":
 		err = p.workload(words[1:])
+	case "state":
+		err = set(&p.sc.Setup.StateSize, words[1:], size)
 	case "limit":
 		err = set(&p.sc.Limit, words[1:], time.ParseDuration)
 	}
@@ -324,13 +359,17 @@ func size(s string) (int64, error) {
 }
 
 func (p *parser) workload(words []string) error {
-	if len(words) != 3 || words[1] != "postgres" && words[1] != "http" {
+	if len(words) < 3 || !slices.Contains([]string{workload.KindPostgres, workload.KindStore, kindHTTP}, words[1]) {
+		return errors.New("not understood")
+	}
+	patient := len(words) == 4 && words[3] == "patient" && words[1] != kindHTTP
+	if len(words) > 3 && !patient {
 		return errors.New("not understood")
 	}
 	if _, ok := p.sc.workload(words[0]); ok {
 		return fmt.Errorf("there is a workload %q", words[0])
 	}
-	p.sc.Workloads = append(p.sc.Workloads, Workload{Name: words[0], Kind: words[1], To: words[2]})
+	p.sc.Workloads = append(p.sc.Workloads, Workload{Name: words[0], Kind: words[1], To: words[2], Patient: patient})
 	return nil
 }
 

@@ -59,7 +59,8 @@ type Result struct {
 	Began time.Time `json:"began"`
 	Measured
 	Acknowledged int            `json:"acknowledged"` // rows since the scenario began
-	Lost         *int           `json:"lost"`         // null: could not be read back
+	Lost         *int           `json:"lost"`         // and what else is wrong with them; null: could not be read back
+	Wrong        string         `json:"wrong,omitempty"`
 	Failed       map[string]int `json:"failed_requests"`
 	Steps        []TimedStep    `json:"steps"`
 }
@@ -109,7 +110,7 @@ func (r *Runner) RunPhase(ctx context.Context, ph Phase) (Result, error) {
 	}
 	res := r.result(ctx, ph.Name)
 	if err == nil && res.Lost != nil && *res.Lost != 0 {
-		err = fmt.Errorf("phase %s: %d acknowledged rows are lost", ph.Name, *res.Lost)
+		err = fmt.Errorf("phase %s: %s", ph.Name, res.Wrong)
 	}
 	if err != nil {
 		res.OK, res.Error = false, err.Error()
@@ -159,16 +160,33 @@ func (r *Runner) result(ctx context.Context, name string) Result {
 		}
 		res.Failed[wname] = workload.Count(c.log.Entries, workload.Failed, r.phase.began, now) +
 			workload.Count(c.log.Entries, workload.Broken, r.phase.began, now)
-		if c.def.Kind == "postgres" {
-			short, cancel := context.WithTimeout(ctx, 5*time.Second)
-			if v, err := r.check(short, wname); err == nil {
-				lost := v.Lost + v.Doubled + v.Disordered + v.Foreign
-				res.Acknowledged, res.Lost = v.Acknowledged, &lost
-			}
-			cancel()
+	}
+	res.Acknowledged, res.Lost, res.Wrong = r.lost(ctx)
+	return res
+}
+
+// lost reads the rows of all clients back, and adds up what is wrong with them; nil: not all could be read.
+func (r *Runner) lost(ctx context.Context) (acknowledged int, lost *int, wrong string) {
+	for _, w := range r.Scenario.Workloads {
+		if r.clients[w.Name] == nil || !w.writesRows() {
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		v, err := r.check(short, w.Name)
+		cancel()
+		if err != nil {
+			return acknowledged, nil, w.Name + ": " + err.Error()
+		}
+		if lost == nil {
+			lost = new(int)
+		}
+		*lost += v.Wrong()
+		acknowledged += v.Acknowledged
+		if v.Wrong() > 0 {
+			wrong = fmt.Sprintf("%s: %v", w.Name, v)
 		}
 	}
-	return res
+	return acknowledged, lost, wrong
 }
 
 func (r *Runner) report(res Result) {
@@ -199,7 +217,7 @@ func (r *Runner) startWorkload(name string) error {
 	}
 	defer errors.Close()
 	p, err := spec.Start(host.Cmd{
-		Args: clientArgs(w.Kind, w), Stderr: errors,
+		Args: clientArgs(w, w.Kind), Stderr: errors,
 	})
 	if err != nil {
 		return err
@@ -213,8 +231,12 @@ func (r *Runner) startWorkload(name string) error {
 	return nil
 }
 
-func clientArgs(verb string, w Workload) []string {
-	return []string{"/opt/ors/bin/orslab", "client", verb, "--to", w.To, "--log", "/var/log/" + w.Name + ".log"}
+func clientArgs(w Workload, verb ...string) []string {
+	args := append([]string{"/opt/ors/bin/orslab", "client"}, verb...)
+	if w.Patient {
+		args = append(args, "--patient")
+	}
+	return append(args, "--to", w.To, "--log", "/var/log/"+w.Name+".log")
 }
 
 func (r *Runner) stopWorkload(ctx context.Context, name string) error {
@@ -259,10 +281,10 @@ func (c *client) lastFailure() error {
 func (r *Runner) check(ctx context.Context, name string) (workload.Verdict, error) {
 	var v workload.Verdict
 	w, ok := r.Scenario.workload(name)
-	if !ok || w.Kind != "postgres" {
+	if !ok || !w.writesRows() {
 		return v, fmt.Errorf("workload %s writes no rows", name)
 	}
-	out, code, err := r.pair.Run(ctx, pair.ClientHost, clientArgs("check", w)...)
+	out, code, err := r.pair.Run(ctx, pair.ClientHost, clientArgs(w, "check", w.Kind)...)
 	if err != nil {
 		return v, err
 	}
