@@ -3,7 +3,6 @@
 package pair
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -62,16 +61,13 @@ func (p *Pair) Serves(server, address string) (bool, error) {
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		if slices.ContainsFunc(bytes.Split(raw, []byte{0}), func(arg []byte) bool { return hasAddress(string(arg), address) }) {
-			return true, nil
+		for arg := range strings.SplitSeq(string(raw), "\x00") {
+			if arg == address || strings.HasPrefix(arg, address+":") { // alone, or with a port
+				return true, nil
+			}
 		}
 	}
 	return false, nil
-}
-
-// hasAddress: the argument is the address, or host:port with it.
-func hasAddress(arg, address string) bool {
-	return arg == address || strings.HasPrefix(arg, address+":")
 }
 
 // Answers reports whether a server's network has the address as its own.

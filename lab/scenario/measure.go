@@ -103,7 +103,8 @@ func (r *Runner) measure(ctx context.Context) (*Measured, error) {
 	return m, nil
 }
 
-// primary is the client whose outage is measured: the first one of the scenario that writes rows, else the first workload.
+// primary is the client whose outage is measured: the first one of the scenario that writes rows, else the first
+// workload.
 func (r *Runner) primary() *client {
 	var first *client
 	for _, w := range r.Scenario.Workloads {

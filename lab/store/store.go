@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// LogName is the log's name in the data folder. An entry is a number and its CRC-32C, 8 and 4 bytes, big endian. A number
-// with the highest bit set is none that was kept: it names the start of the store that has written what follows.
+// LogName is the log's name in the data folder. An entry is a number and its CRC-32C, 8 and 4 bytes, big endian. A
+// number with the highest bit set is none that was kept: it names the start of the store that has written what follows.
 const LogName = "numbers.log"
 
 const lineMark = 1 << 63
@@ -184,7 +184,8 @@ func (s *Store) lineOf(n uint64) uint64 {
 func (s *Store) Close() error { return s.log.Close() }
 
 // Serve answers clients until ctx ends: "PUT n" with "OK" and the line of history that keeps n, "GET n" with "KEPT" or
-// "NONE", "ALL" with a number a line and "END", "ROWS" with a number and its line of history a line and "END". A log that cannot be written ends it: a server that goes on would promise what it cannot keep.
+// "NONE", "ALL" with a number a line and "END", "ROWS" with a number and its line of history a line and "END". A log
+// that cannot be written ends it: a server that goes on would promise what it cannot keep.
 func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
