@@ -149,6 +149,7 @@ do.`,
 	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
+		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root

@@ -184,6 +184,17 @@ func (a *agent) Map(_ context.Context, drive string) ([]string, error) {
 	return []string{"E: /ors/E/cpqrsys.rso written"}, nil
 }
 
+func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
+	text := "mode"
+	if r.Disabled != nil {
+		text += fmt.Sprintf(" disabled=%v", *r.Disabled)
+	}
+	if r.Maintenance != nil {
+		text += fmt.Sprintf(" maintenance=%v", *r.Maintenance)
+	}
+	return text + " " + r.Reason, nil
+}
+
 func (a *agent) Clear(_ context.Context, group string) (string, error) {
 	if group != "rocky" {
 		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration", group)

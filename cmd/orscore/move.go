@@ -70,6 +70,7 @@ codes.`,
 
 func moveFlags(c *cobra.Command, r *control.MoveRequest, asJSON *bool) {
 	c.Flags().StringVar(&r.Reason, "reason", "", "`text` for the journal")
+	c.Flags().BoolVar(&r.Force, "force", false, "also in maintenance")
 	c.Flags().BoolVar(asJSON, "json", false, "print JSON when the move has ended: ok, groups[], steps[]")
 }
 

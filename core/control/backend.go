@@ -24,6 +24,7 @@ type MoveRequest struct {
 	Groups   []string // empty: all that the verb can move
 	To       string   // server; empty: the primary for a failback, else the partner of the owner
 	Failback bool     // only groups that are away from their primary
+	Force    bool     // also in maintenance
 	Reason   string   // for the journal
 	By       string   // who asked, as the kernel says; set by Serve
 }
@@ -39,6 +40,14 @@ type MoveProgress struct {
 	Code     string // ORS-nnnn of a refusal or failure
 }
 
+// ModeRequest switches the mode of the pair. What is nil stays as it is.
+type ModeRequest struct {
+	Disabled    *bool          // switchover
+	Maintenance *time.Duration // for so long; 0: it ends
+	Reason      string         // for the journal
+	By          string         // who asked, as the kernel says; set by Serve
+}
+
 // Journal is what operators read of core/store.
 type Journal interface {
 	Read(after uint64, last int) ([]store.Record, error)
@@ -48,7 +57,7 @@ type Journal interface {
 // Backend is the agent behind the control API. Its methods are called from several goroutines.
 //
 // Errors go to the operator as they are, so they name an ORS code and what would be right; those that wrap ErrRefused
-// say that nothing was changed. The contexts of Move, Clear, Map and Shutdown end when Serve ends, not when the
+// say that nothing was changed. The contexts of Move, Clear, Map, Mode and Shutdown end when Serve ends, not when the
 // client leaves: what an operator has begun is finished without him.
 type Backend interface {
 	// Status is the pair as this agent sees it now. It never waits for the partner.
@@ -64,6 +73,8 @@ type Backend interface {
 	Map(ctx context.Context, drive string) ([]string, error)
 	// Clear lets a group that is blocked or faulted try again, and says what it does now.
 	Clear(ctx context.Context, group string) (string, error)
+	// Mode switches the mode of the pair, and says how it is then.
+	Mode(ctx context.Context, r ModeRequest) (string, error)
 	// Shutdown ends this server's part in an orderly way, telling what it does, and returns when all is down; the agent
 	// then ends by itself.
 	Shutdown(ctx context.Context, reason string, tell func(string)) error

@@ -100,7 +100,8 @@ func (c *Client) Watch(ctx context.Context, fn func(Status) error) error {
 func (c *Client) Move(ctx context.Context, r MoveRequest, fn func(MoveProgress)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	in, err := c.rpc.Move(ctx, &controlv1.MoveRequest{Groups: r.Groups, To: r.To, Failback: r.Failback, Reason: r.Reason})
+	in, err := c.rpc.Move(ctx, &controlv1.MoveRequest{Groups: r.Groups, To: r.To, Failback: r.Failback, Reason: r.Reason,
+		Force: r.Force})
 	return each(ctx, c, in, err, func(m *controlv1.MoveResponse) error {
 		fn(MoveProgress{
 			At: time.Duration(m.GetAtMs()) * time.Millisecond, Group: m.GetGroup(), Step: m.GetStep(), Text: m.GetText(),
@@ -144,6 +145,19 @@ func (c *Client) Clear(ctx context.Context, group string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	res, err := c.rpc.Clear(ctx, &controlv1.ClearRequest{Group: group})
+	return res.GetText(), fromWire(ctx, c.socket, err)
+}
+
+// Mode switches the mode of the pair and says how it is then.
+func (c *Client) Mode(ctx context.Context, r ModeRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	req := &controlv1.ModeRequest{Disabled: r.Disabled, Reason: r.Reason}
+	if r.Maintenance != nil {
+		ms := r.Maintenance.Milliseconds()
+		req.MaintenanceMs = &ms
+	}
+	res, err := c.rpc.Mode(ctx, req)
 	return res.GetText(), fromWire(ctx, c.socket, err)
 }
 

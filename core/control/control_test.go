@@ -5,6 +5,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -68,6 +69,17 @@ func (a *agent) Move(ctx context.Context, r control.MoveRequest, step func(contr
 
 func (a *agent) Map(_ context.Context, drive string) ([]string, error) {
 	return []string{"wrote " + drive}, nil
+}
+
+func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
+	text := "mode"
+	if r.Disabled != nil {
+		text += fmt.Sprintf(" disabled=%v", *r.Disabled)
+	}
+	if r.Maintenance != nil {
+		text += fmt.Sprintf(" maintenance=%v", *r.Maintenance)
+	}
+	return text + " " + r.Reason, nil
 }
 
 func (a *agent) Clear(_ context.Context, group string) (string, error) {
@@ -195,6 +207,14 @@ func TestCalls(t *testing.T) {
 	}
 	if text, err := c.Clear(t.Context(), "rocky"); err != nil || text != "cleared rocky" {
 		t.Errorf("Clear = %q, %v", text, err)
+	}
+	off, hour := true, time.Hour
+	text, err := c.Mode(t.Context(), control.ModeRequest{Disabled: &off, Maintenance: &hour, Reason: "why"})
+	if err != nil || text != "mode disabled=true maintenance=1h0m0s why" {
+		t.Errorf("Mode = %q, %v", text, err)
+	}
+	if text, err = c.Mode(t.Context(), control.ModeRequest{}); err != nil || text != "mode " {
+		t.Errorf("Mode of nothing = %q, %v", text, err)
 	}
 	var said string
 	if err := c.Shutdown(t.Context(), "test", func(s string) { said = s }); err != nil || said != "stopping: test" {

@@ -202,7 +202,8 @@ func (s *service) ended(ctx context.Context) error {
 
 func (s *service) Move(r *controlv1.MoveRequest, out controlv1.ControlService_MoveServer) error {
 	req := MoveRequest{
-		Groups: r.GetGroups(), To: r.GetTo(), Failback: r.GetFailback(), Reason: r.GetReason(), By: peerOf(out.Context()),
+		Groups: r.GetGroups(), To: r.GetTo(), Failback: r.GetFailback(), Reason: r.GetReason(),
+		Force: r.GetForce(), By: peerOf(out.Context()),
 	}
 	gone := false
 	err := s.backend.Move(s.work, req, func(p MoveProgress) {
@@ -260,6 +261,16 @@ func (s *service) Map(_ context.Context, r *controlv1.MapRequest) (*controlv1.Ma
 func (s *service) Clear(_ context.Context, r *controlv1.ClearRequest) (*controlv1.ClearResponse, error) {
 	text, err := s.backend.Clear(s.work, r.GetGroup())
 	return &controlv1.ClearResponse{Text: text}, toWire(err)
+}
+
+func (s *service) Mode(call context.Context, r *controlv1.ModeRequest) (*controlv1.ModeResponse, error) {
+	req := ModeRequest{Disabled: r.Disabled, Reason: r.GetReason(), By: peerOf(call)}
+	if r.MaintenanceMs != nil {
+		d := time.Duration(r.GetMaintenanceMs()) * time.Millisecond
+		req.Maintenance = &d
+	}
+	text, err := s.backend.Mode(s.work, req)
+	return &controlv1.ModeResponse{Text: text}, toWire(err)
 }
 
 func (s *service) Shutdown(r *controlv1.ShutdownRequest, out controlv1.ControlService_ShutdownServer) error {

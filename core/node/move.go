@@ -101,7 +101,7 @@ func (n *Node) moveOne(ctx context.Context, g int, req control.MoveRequest, repo
 			"the two servers have not agreed in time that nothing is left over from the last loss")
 		return
 	}
-	res, err := n.runMove(ctx, g, owner, req.Reason, report)
+	res, err := n.runMove(ctx, g, owner, req, report)
 	switch {
 	case err != nil:
 		end(false, "failed", "ORS-1025", "the end of the move was not seen: "+err.Error()+"; see status")
@@ -170,7 +170,7 @@ func (n *Node) awaitOwner(ctx context.Context, g int, owner failover.Server) {
 }
 
 // runMove starts the move where the group is and waits for its end. Its own bound is longer than the decision's.
-func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason string,
+func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, req control.MoveRequest,
 	report func(control.MoveProgress)) (loop.MoveResult, error) {
 	records, done := n.tails.follow()
 	defer done()
@@ -181,7 +181,11 @@ func (n *Node) runMove(ctx context.Context, g int, owner failover.Server, reason
 	id := binary.BigEndian.Uint64(raw[:])
 	ended := make(chan loop.MoveResult, 1)
 	err := n.call(ctx, func() {
-		n.loop.StartMove(id, g, owner, reason, func(r loop.MoveResult) { ended <- r })
+		start := n.loop.StartMove
+		if req.Force {
+			start = n.loop.ForceMove
+		}
+		start(id, g, owner, req.Reason, func(r loop.MoveResult) { ended <- r })
 	})
 	if err != nil {
 		return loop.MoveResult{}, err

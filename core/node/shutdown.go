@@ -79,6 +79,28 @@ func (n *Node) Clear(ctx context.Context, group string) (string, error) {
 	return ask(ctx, n, func() string { return n.loop.Clear(g) })
 }
 
+// The longest maintenance that may be asked for.
+const maxMaintenance = 30 * 24 * time.Hour
+
+// Mode switches the mode of the pair and says how it is then.
+func (n *Node) Mode(ctx context.Context, r control.ModeRequest) (string, error) {
+	if r.Maintenance != nil && (*r.Maintenance < 0 || *r.Maintenance > maxMaintenance) {
+		return "", fmt.Errorf("ORS-1048: a maintenance lasts up to 720h, not %v: %w", *r.Maintenance, control.ErrRefused)
+	}
+	type answer struct {
+		text     string
+		recorded bool
+	}
+	a, err := ask(ctx, n, func() answer {
+		recorded := n.loop.SetMode(r.Disabled, r.Maintenance, r.Reason)
+		return answer{n.loop.ModeText(), recorded}
+	})
+	if err == nil && !a.recorded {
+		err = fmt.Errorf("ORS-1030: the state directory cannot be written, so the mode stays: %w", control.ErrRefused)
+	}
+	return a.text, err
+}
+
 // Map writes the map files of the drives that are mounted here; letter selects one, empty means all.
 func (n *Node) Map(_ context.Context, letter string) ([]string, error) {
 	var lines []string

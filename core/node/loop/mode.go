@@ -153,3 +153,20 @@ func (lp *Loop) wantMove(a failover.Action) {
 		Why: a.Reason.String()})
 	lp.step(failover.Event{Kind: failover.OpMove, Group: a.Group, Move: h.Sum64(), Reason: a.Reason})
 }
+
+// ModeText says in one line how the mode is.
+func (lp *Loop) ModeText() string {
+	text := "switchover is enabled"
+	if lp.state.Hard.Mode.Disabled {
+		text = "switchover is disabled"
+	}
+	if left := lp.maintenanceLeft(); left > 0 {
+		text += "; maintenance until " + lp.now().Add(left).Format("2006-01-02 15:04:05 MST")
+	} else {
+		text += "; no maintenance"
+	}
+	if lp.state.Partner.Lost {
+		return text + "; the partner is lost and learns it when it is back"
+	}
+	return text
+}

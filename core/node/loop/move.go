@@ -12,6 +12,7 @@ import (
 type moveRequest struct {
 	Group string `json:"g"`
 	ID    uint64 `json:"i"`
+	Force bool   `json:"f,omitempty"`
 }
 
 // MoveResult says how a planned move ended.
@@ -25,6 +26,7 @@ type MoveResult struct {
 // moveWait is an operator who waits here for the end of a move.
 type moveWait struct {
 	group  int
+	force  bool // also in maintenance
 	remote bool // the partner owns the group: it is asked again until it answers
 	ended  func(MoveResult)
 }
@@ -32,13 +34,22 @@ type moveWait struct {
 // StartMove begins the planned move id of a group away from owner; the id is the caller's, and of no other move of the
 // pair. ended is called once when the move has ended, unless ForgetMove comes first.
 func (lp *Loop) StartMove(id uint64, group int, owner failover.Server, reason string, ended func(MoveResult)) {
-	w := &moveWait{group: group, remote: owner != lp.cfg.Self, ended: ended}
+	lp.startMove(id, owner, reason, &moveWait{group: group, ended: ended})
+}
+
+// ForceMove is StartMove, also in maintenance.
+func (lp *Loop) ForceMove(id uint64, group int, owner failover.Server, reason string, ended func(MoveResult)) {
+	lp.startMove(id, owner, reason, &moveWait{group: group, ended: ended, force: true})
+}
+
+func (lp *Loop) startMove(id uint64, owner failover.Server, reason string, w *moveWait) {
+	w.remote = owner != lp.cfg.Self
 	lp.moves[id] = w
-	lp.record(store.Record{Kind: "operator", Group: lp.GroupName(group), Step: "move",
+	lp.record(store.Record{Kind: "operator", Group: lp.GroupName(w.group), Step: "move",
 		Text: "An operator asked for a planned move.", Why: reason})
 	if w.remote {
 		lp.resendMoves()
-	} else if !lp.step(failover.Event{Kind: failover.OpMove, Group: group, Move: id}) {
+	} else if !lp.step(failover.Event{Kind: failover.OpMove, Group: w.group, Move: id, Force: w.force}) {
 		lp.endWait(MoveResult{ID: id, Code: "ORS-1020", Text: "the state directory cannot be written: nothing was changed"})
 	}
 }
@@ -50,7 +61,7 @@ func (lp *Loop) ForgetMove(id uint64) { delete(lp.moves, id) }
 func (lp *Loop) resendMoves() {
 	for _, id := range slices.Sorted(maps.Keys(lp.moves)) { // in an order that a simulation repeats
 		if w := lp.moves[id]; w.remote {
-			lp.sendJSON(msgMoveAsk, moveRequest{Group: lp.GroupName(w.group), ID: id}, false)
+			lp.sendJSON(msgMoveAsk, moveRequest{Group: lp.GroupName(w.group), ID: id, Force: w.force}, false)
 		}
 	}
 }
@@ -71,7 +82,7 @@ func (lp *Loop) partnerAsks(r moveRequest) {
 		lp.record(store.Record{Kind: "operator", Group: r.Group, Step: "move",
 			Text: "An operator on " + lp.peer + " asked for a planned move."})
 	}
-	lp.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID})
+	lp.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID, Force: r.Force})
 }
 
 // moveEnded takes the decision's word that a move which this server gave away has ended.

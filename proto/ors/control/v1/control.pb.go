@@ -190,6 +190,7 @@ type MoveRequest struct {
 	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`              // server; empty for failback (the primary) and for switchover (the partner of its owner)
 	Failback      bool                   `protobuf:"varint,3,opt,name=failback,proto3" json:"failback,omitempty"` // only groups that are away from their primary
 	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Force         bool                   `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"` // also in maintenance
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +251,13 @@ func (x *MoveRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *MoveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type MoveResponse struct {
@@ -624,6 +632,110 @@ func (x *ClearResponse) GetText() string {
 	return ""
 }
 
+type ModeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Disabled      *bool                  `protobuf:"varint,1,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`                                // absent: stays as it is
+	MaintenanceMs *int64                 `protobuf:"varint,2,opt,name=maintenance_ms,json=maintenanceMs,proto3,oneof" json:"maintenance_ms,omitempty"` // 0: ends; absent: stays as it is
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModeRequest) Reset() {
+	*x = ModeRequest{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModeRequest) ProtoMessage() {}
+
+func (x *ModeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
+func (*ModeRequest) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ModeRequest) GetDisabled() bool {
+	if x != nil && x.Disabled != nil {
+		return *x.Disabled
+	}
+	return false
+}
+
+func (x *ModeRequest) GetMaintenanceMs() int64 {
+	if x != nil && x.MaintenanceMs != nil {
+		return *x.MaintenanceMs
+	}
+	return 0
+}
+
+func (x *ModeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ModeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModeResponse) Reset() {
+	*x = ModeResponse{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModeResponse) ProtoMessage() {}
+
+func (x *ModeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
+func (*ModeResponse) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ModeResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ShutdownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -633,7 +745,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[12]
+	mi := &file_ors_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +757,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[12]
+	mi := &file_ors_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +770,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShutdownRequest) GetReason() string {
@@ -677,7 +789,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[13]
+	mi := &file_ors_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +801,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[13]
+	mi := &file_ors_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +814,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ShutdownResponse) GetText() string {
@@ -724,12 +836,13 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\fWatchRequest\"0\n" +
 	"\rWatchResponse\x12\x1f\n" +
 	"\vstatus_json\x18\x01 \x01(\fR\n" +
-	"statusJson\"i\n" +
+	"statusJson\"\x7f\n" +
 	"\vMoveRequest\x12\x16\n" +
 	"\x06groups\x18\x01 \x03(\tR\x06groups\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x1a\n" +
 	"\bfailback\x18\x03 \x01(\bR\bfailback\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa7\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"\xa7\x01\n" +
 	"\fMoveResponse\x12\x13\n" +
 	"\x05at_ms\x18\x01 \x01(\x03R\x04atMs\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x12\n" +
@@ -753,18 +866,27 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\fClearRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\"#\n" +
 	"\rClearResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x92\x01\n" +
+	"\vModeRequest\x12\x1f\n" +
+	"\bdisabled\x18\x01 \x01(\bH\x00R\bdisabled\x88\x01\x01\x12*\n" +
+	"\x0emaintenance_ms\x18\x02 \x01(\x03H\x01R\rmaintenanceMs\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reasonB\v\n" +
+	"\t_disabledB\x11\n" +
+	"\x0f_maintenance_ms\"\"\n" +
+	"\fModeResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\")\n" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
 	"\x10ShutdownResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\x88\x04\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text2\xcb\x04\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.ors.control.v1.StatusRequest\x1a\x1e.ors.control.v1.StatusResponse\x12F\n" +
 	"\x05Watch\x12\x1c.ors.control.v1.WatchRequest\x1a\x1d.ors.control.v1.WatchResponse0\x01\x12C\n" +
 	"\x04Move\x12\x1b.ors.control.v1.MoveRequest\x1a\x1c.ors.control.v1.MoveResponse0\x01\x12I\n" +
 	"\x06Events\x12\x1d.ors.control.v1.EventsRequest\x1a\x1e.ors.control.v1.EventsResponse0\x01\x12>\n" +
 	"\x03Map\x12\x1a.ors.control.v1.MapRequest\x1a\x1b.ors.control.v1.MapResponse\x12D\n" +
-	"\x05Clear\x12\x1c.ors.control.v1.ClearRequest\x1a\x1d.ors.control.v1.ClearResponse\x12O\n" +
+	"\x05Clear\x12\x1c.ors.control.v1.ClearRequest\x1a\x1d.ors.control.v1.ClearResponse\x12A\n" +
+	"\x04Mode\x12\x1b.ors.control.v1.ModeRequest\x1a\x1c.ors.control.v1.ModeResponse\x12O\n" +
 	"\bShutdown\x12\x1f.ors.control.v1.ShutdownRequest\x1a .ors.control.v1.ShutdownResponse0\x01B7Z5github.com/orscore/ors/proto/ors/control/v1;controlv1b\x06proto3"
 
 var (
@@ -779,7 +901,7 @@ func file_ors_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_ors_control_v1_control_proto_rawDescData
 }
 
-var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_ors_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),    // 0: ors.control.v1.StatusRequest
 	(*StatusResponse)(nil),   // 1: ors.control.v1.StatusResponse
@@ -793,8 +915,10 @@ var file_ors_control_v1_control_proto_goTypes = []any{
 	(*MapResponse)(nil),      // 9: ors.control.v1.MapResponse
 	(*ClearRequest)(nil),     // 10: ors.control.v1.ClearRequest
 	(*ClearResponse)(nil),    // 11: ors.control.v1.ClearResponse
-	(*ShutdownRequest)(nil),  // 12: ors.control.v1.ShutdownRequest
-	(*ShutdownResponse)(nil), // 13: ors.control.v1.ShutdownResponse
+	(*ModeRequest)(nil),      // 12: ors.control.v1.ModeRequest
+	(*ModeResponse)(nil),     // 13: ors.control.v1.ModeResponse
+	(*ShutdownRequest)(nil),  // 14: ors.control.v1.ShutdownRequest
+	(*ShutdownResponse)(nil), // 15: ors.control.v1.ShutdownResponse
 }
 var file_ors_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: ors.control.v1.ControlService.Status:input_type -> ors.control.v1.StatusRequest
@@ -803,16 +927,18 @@ var file_ors_control_v1_control_proto_depIdxs = []int32{
 	6,  // 3: ors.control.v1.ControlService.Events:input_type -> ors.control.v1.EventsRequest
 	8,  // 4: ors.control.v1.ControlService.Map:input_type -> ors.control.v1.MapRequest
 	10, // 5: ors.control.v1.ControlService.Clear:input_type -> ors.control.v1.ClearRequest
-	12, // 6: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
-	1,  // 7: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
-	3,  // 8: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
-	5,  // 9: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
-	7,  // 10: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
-	9,  // 11: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
-	11, // 12: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
-	13, // 13: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
-	7,  // [7:14] is the sub-list for method output_type
-	0,  // [0:7] is the sub-list for method input_type
+	12, // 6: ors.control.v1.ControlService.Mode:input_type -> ors.control.v1.ModeRequest
+	14, // 7: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
+	1,  // 8: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
+	3,  // 9: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
+	5,  // 10: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
+	7,  // 11: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
+	9,  // 12: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
+	11, // 13: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
+	13, // 14: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
+	15, // 15: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
+	8,  // [8:16] is the sub-list for method output_type
+	0,  // [0:8] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -823,13 +949,14 @@ func file_ors_control_v1_control_proto_init() {
 	if File_ors_control_v1_control_proto != nil {
 		return
 	}
+	file_ors_control_v1_control_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_control_v1_control_proto_rawDesc), len(file_ors_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

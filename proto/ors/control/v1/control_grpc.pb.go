@@ -28,6 +28,7 @@ const (
 	ControlService_Events_FullMethodName   = "/ors.control.v1.ControlService/Events"
 	ControlService_Map_FullMethodName      = "/ors.control.v1.ControlService/Map"
 	ControlService_Clear_FullMethodName    = "/ors.control.v1.ControlService/Clear"
+	ControlService_Mode_FullMethodName     = "/ors.control.v1.ControlService/Mode"
 	ControlService_Shutdown_FullMethodName = "/ors.control.v1.ControlService/Shutdown"
 )
 
@@ -47,6 +48,8 @@ type ControlServiceClient interface {
 	Map(ctx context.Context, in *MapRequest, opts ...grpc.CallOption) (*MapResponse, error)
 	// Clear lets a group that is blocked or faulted try again.
 	Clear(ctx context.Context, in *ClearRequest, opts ...grpc.CallOption) (*ClearResponse, error)
+	// Mode switches the mode of the pair: switchover disabled or enabled, maintenance for a while. It holds on both servers.
+	Mode(ctx context.Context, in *ModeRequest, opts ...grpc.CallOption) (*ModeResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error)
@@ -147,6 +150,16 @@ func (c *controlServiceClient) Clear(ctx context.Context, in *ClearRequest, opts
 	return out, nil
 }
 
+func (c *controlServiceClient) Mode(ctx context.Context, in *ModeRequest, opts ...grpc.CallOption) (*ModeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ModeResponse)
+	err := c.cc.Invoke(ctx, ControlService_Mode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_Shutdown_FullMethodName, cOpts...)
@@ -182,6 +195,8 @@ type ControlServiceServer interface {
 	Map(context.Context, *MapRequest) (*MapResponse, error)
 	// Clear lets a group that is blocked or faulted try again.
 	Clear(context.Context, *ClearRequest) (*ClearResponse, error)
+	// Mode switches the mode of the pair: switchover disabled or enabled, maintenance for a while. It holds on both servers.
+	Mode(context.Context, *ModeRequest) (*ModeResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error
@@ -212,6 +227,9 @@ func (UnimplementedControlServiceServer) Map(context.Context, *MapRequest) (*Map
 }
 func (UnimplementedControlServiceServer) Clear(context.Context, *ClearRequest) (*ClearResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Clear not implemented")
+}
+func (UnimplementedControlServiceServer) Mode(context.Context, *ModeRequest) (*ModeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Mode not implemented")
 }
 func (UnimplementedControlServiceServer) Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error {
 	return status.Error(codes.Unimplemented, "method Shutdown not implemented")
@@ -324,6 +342,24 @@ func _ControlService_Clear_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Mode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ModeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Mode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Mode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Mode(ctx, req.(*ModeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Shutdown_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ShutdownRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -353,6 +389,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Clear",
 			Handler:    _ControlService_Clear_Handler,
+		},
+		{
+			MethodName: "Mode",
+			Handler:    _ControlService_Mode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
