@@ -81,7 +81,7 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-var phaseLine = regexp.MustCompile(`(?m)^\s*phase\s+(\S+)\s*$`)
+var phaseLine = regexp.MustCompile(`(?m)^\s*phase\s+(\S+)(?:\s+for\s.*)?\s*$`)
 
 func exists(t *testing.T, tests map[string]bool, name string) bool {
 	t.Helper()

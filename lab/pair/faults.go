@@ -143,9 +143,20 @@ func (p *Pair) Deafen(server string, undo bool) error {
 	return nil
 }
 
-// Heal ends every fault: nothing armed, room on the disks, all cables plugged in, everybody running. Servers without
-// power get it, and agents that ended are started.
+// Heal ends every fault, and starts agents that have ended.
 func (p *Pair) Heal(ctx context.Context) error {
+	errs := []error{p.Mend(ctx)}
+	for _, s := range p.Setup.Servers {
+		if p.HasPower(s.Name) && !p.AgentRuns(s.Name) {
+			errs = append(errs, p.StartAgent(s.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Mend ends every fault: nothing armed, room on the disks, all cables plugged in, nobody stopped. Servers without power
+// get it.
+func (p *Pair) Mend(ctx context.Context) error {
 	var errs []error
 	if p.Setup.Baud > 0 {
 		errs = append(errs, p.Cable(ctx, "mend"))
@@ -157,11 +168,6 @@ func (p *Pair) Heal(ctx context.Context) error {
 				p.SetLink(s.Name, Interconnect, true), p.Resume(ctx, s.Name))
 		} else {
 			errs = append(errs, p.PowerOn(ctx, s.Name))
-		}
-	}
-	for _, s := range p.Setup.Servers {
-		if p.HasPower(s.Name) && !p.AgentRuns(s.Name) {
-			errs = append(errs, p.StartAgent(s.Name))
 		}
 	}
 	return errors.Join(errs...)

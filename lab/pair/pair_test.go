@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/orscore/ors/lab/enclosure"
 	"github.com/orscore/ors/lab/host"
 	"github.com/orscore/ors/lab/loop"
@@ -61,7 +63,8 @@ func setup(dir string) Setup {
 			{Name: "rocky", Client: "172.25.36.40/24", Interconnect: "10.36.0.1/24"},
 			{Name: "apollo", Client: "172.25.36.41/24", Interconnect: "10.36.0.2/24", Dummy: "172.25.36.48/24"},
 		},
-		Client: "172.25.36.10/24", Config: filepath.Join(dir, "config.hcl"), Bin: dir, Program: program,
+		StateSize: 1 << 20,
+		Client:    "172.25.36.10/24", Config: filepath.Join(dir, "config.hcl"), Bin: dir, Program: program,
 		Units: []Unit{{
 			Name: "storage2", Home: "rocky", Size: 16 << 20, Label: "rocky_e", Prepare: filepath.Join(dir, "fill.sh"),
 		}},
@@ -220,6 +223,104 @@ func TestRemainsOfADeadControllerAreRemoved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What can be done to a server, and what is really on it, whatever runs there.
+func TestFaultsAndTheirEnd(t *testing.T) {
+	p := newPair(t)
+	ctx := bounded(t)
+	run(t, p, "rocky", "mkdir -p /e && mount -t ext4 /dev/ors/storage2 /e")
+	on, err := p.Only("volume", func(s string) (bool, error) {
+		units, err := p.Mounted(s)
+		return len(units) == 1 && units[0] == "storage2", err
+	})
+	if err != nil || on != "rocky" {
+		t.Errorf("the volume is mounted on %q, %v", on, err)
+	}
+	answers := func(address string) (string, error) {
+		return p.Only(address, func(s string) (bool, error) { return p.Answers(s, address) })
+	}
+	if on, err := answers("172.25.36.48"); err != nil || on != "apollo" {
+		t.Errorf("the dummy address is on %q, %v", on, err)
+	}
+	if on, err := answers("172.25.36.4"); err == nil {
+		t.Errorf("an address that nobody has is on %q", on)
+	}
+	if _, err := answers("127.0.0.1"); !errors.Is(err, ErrTwice) {
+		t.Errorf("what is on both: %v", err)
+	}
+
+	check(t, p.FillState("rocky"))
+	const write = "head -c 5000 /dev/zero >/var/lib/ors/file"
+	if out, code, err := p.Run(ctx, "rocky", "sh", "-c", write); err != nil || code == 0 {
+		t.Errorf("a full folder takes more: %s, %v", out, err)
+	}
+	run(t, p, "apollo", write)
+
+	const spoken = "timeout 1 bash -c '</dev/tcp/10.36.0.%d/9' 2>&1 | grep -c refused"
+	run(t, p, "rocky", fmt.Sprintf(spoken, 2))
+	check(t, p.Deafen("rocky", false))
+	if out, code, err := p.Run(ctx, "rocky", "sh", "-c", fmt.Sprintf(spoken, 2)); err != nil || code == 0 {
+		t.Errorf("what rocky sends arrives: %s, %v", out, err)
+	}
+
+	check(t, p.Arm("rocky", "point", "kill"))
+	if passed, err := p.Passed("rocky", "point"); err != nil || passed {
+		t.Errorf("nobody has passed the point: %v, %v", passed, err)
+	}
+	run(t, p, "rocky", "mv "+faultsInHost+"/point "+faultsInHost+"/point.done")
+	if passed, err := p.Passed("rocky", "point"); err != nil || !passed {
+		t.Errorf("the point was passed: %v, %v", passed, err)
+	}
+	_, err = p.PowerOff(ctx, "apollo")
+	check(t, err)
+
+	check(t, p.Mend(ctx))
+	run(t, p, "rocky", write)
+	run(t, p, "rocky", fmt.Sprintf(spoken, 2)) // apollo has power, and is reached
+	if passed, err := p.Passed("rocky", "point"); err != nil || passed {
+		t.Errorf("a point is still known: %v, %v", passed, err)
+	}
+}
+
+// A server that is paused does nothing, and goes on where it was.
+func TestPause(t *testing.T) {
+	p := newPair(t)
+	ctx := bounded(t)
+	spec, err := p.Spec("rocky")
+	check(t, err)
+	const beats = "while :; do echo >>/tmp/beats; sleep 0.01; done"
+	counter, err := spec.Start(host.Cmd{Args: []string{"sh", "-c", beats, "172.25.36.45:1"}})
+	check(t, err)
+	size := func() int64 {
+		info, err := os.Stat(fmt.Sprintf("/proc/%d/root/tmp/beats", p.nodes["rocky"].host.ID.PID))
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	grows := func(from int64) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); size() <= from; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nothing runs")
+			}
+		}
+	}
+	grows(0)
+	serves := func(s string) (bool, error) { return p.Serves(s, "172.25.36.45") }
+	if on, err := p.Only("program", serves); err != nil || on != "rocky" {
+		t.Errorf("the program runs on %q, %v", on, err)
+	}
+	check(t, p.Pause(ctx, "rocky"))
+	before := size()
+	time.Sleep(300 * time.Millisecond) // thirty beats
+	if now := size(); now != before {
+		t.Errorf("a paused server went on: %d, then %d", before, now)
+	}
+	check(t, p.Resume(ctx, "rocky"))
+	grows(before)
+	check(t, counter.Signal(unix.SIGKILL, true))
 }
 
 func TestNames(t *testing.T) {

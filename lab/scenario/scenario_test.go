@@ -70,6 +70,12 @@ func TestSteps(t *testing.T) {
 		{"run rocky orscore failback rocky", "run HOST REST", "", defaultWait},
 		{"run rocky fails 4 orscore failback", "run HOST fails NUMBER REST", "", defaultWait},
 		{"cut network interconnect of rocky", "cut network NETWORK of HOST", "", defaultWait},
+		{"arm kill at claim.after on apollo", "arm ACTION at POINT on SERVER", "", defaultWait},
+		{"wait fault claim.after on apollo", "wait", "fault POINT on SERVER", defaultWait},
+		{"pause server rocky", "pause server SERVER", "", defaultWait},
+		{"pause agent rocky", "pause agent SERVER", "", defaultWait},
+		{"expect moves storage2 at most 1", "expect", "moves UNIT at most NUMBER", defaultWait},
+		{"begin rocky orscore switchover rocky", "begin HOST REST", "", defaultWait},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -106,6 +112,9 @@ func TestMistakesAreNamedWithTheirLines(t *testing.T) {
 		{"quote", `expect sentence "x on rocky`, []string{"a quote is not closed"}},
 		{"second phase of a name", "phase one", []string{"at line 8"}},
 		{"hold without a time", "hold", []string{"hold DURATION"}},
+		{"no such fault", "arm break at claim.after on apollo", []string{`"break"`, "kill, stop, exit"}},
+		{"a phase for nothing", "phase two for", []string{"phase NAME for WORD"}},
+		{"a phase for a word twice", "phase two for a a", []string{`there is a phase "two:a"`}},
 		{"no such unit", "expect unit x at port 1", []string{`"x" is no unit`}},
 	}
 	for _, tt := range tests {
@@ -120,6 +129,50 @@ func TestMistakesAreNamedWithTheirLines(t *testing.T) {
 	}
 }
 
+func TestPhaseForSeveralWords(t *testing.T) {
+	sc, err := parseIn(t, head+"hold 1s\nphase two for rocky apollo # both\npower off {}\nwait verdict lost on {}\n"+
+		"phase three\nhold 2s\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ph := range sc.Phases {
+		for _, st := range ph.Steps {
+			got = append(got, ph.Name+" | "+st.Text)
+		}
+	}
+	want := []string{
+		"one | hold 1s", "two:rocky | power off rocky", "two:rocky | wait verdict lost on rocky",
+		"two:apollo | power off apollo", "two:apollo | wait verdict lost on apollo", "three | hold 2s",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWorkloads(t *testing.T) {
+	sc, err := parseIn(t, strings.Replace(head, "phase one", "workload page http http://172.25.36.46/\n"+
+		"workload slow store 172.25.36.46:7000 patient\nstate 8M\nphase one", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range sc.Workloads {
+		got = append(got, strings.Join(append(clientArgs(w, w.Kind)[2:], w.host()), " "))
+	}
+	want := []string{
+		"postgres --to 172.25.36.45:5432 --log /var/log/rows.log 172.25.36.45",
+		"http --to http://172.25.36.46/ --log /var/log/page.log 172.25.36.46",
+		"store --patient --to 172.25.36.46:7000 --log /var/log/slow.log 172.25.36.46",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if sc.Setup.StateSize != 8<<20 {
+		t.Errorf("state folders of %d bytes", sc.Setup.StateSize)
+	}
+}
+
 func TestMistakesInDeclarations(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"empty", "", "a pair has two servers"},
@@ -131,6 +184,8 @@ func TestMistakesInDeclarations(t *testing.T) {
 		{"no such file", strings.Replace(head, "config.hcl", "other.hcl", 1), "no such file"},
 		{"unknown word", "frob\n" + head, `"frob" is not known before the first phase`},
 		{"no phase", strings.Replace(head, "phase one", "", 1), "no phase"},
+		{"unknown workload", strings.Replace(head, "rows postgres", "rows mysql", 1), "postgres|store HOST:PORT"},
+		{"patient page", strings.Replace(head, "postgres 172.25.36.45:5432", "http http://x/ patient", 1), "not understood"},
 		{"unknown option", strings.Replace(head, "size 64M", "weight 64M", 1), `"weight" is not known`},
 	}
 	for _, tt := range tests {
