@@ -86,7 +86,8 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	a.drives = drives
 	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), log)
 	if a.links, err = interconnect.New(interconnect.Options{
-		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key, Interval: c.Interconnect.Interval,
+		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
+		OtherKey: c.Interconnect.OtherKey, Interval: c.Interconnect.Interval,
 		Timeout: c.Interconnect.Timeout, Links: links(c, log), Boot: loop.BootHash(boot),
 		Incarnation: a.store.Incarnation16(), Log: log.Named("interconnect"),
 	}); err != nil {
@@ -126,6 +127,7 @@ func (a *agent) run(ctx context.Context) error {
 		ended <- wrap("control",
 			control.Serve(inner, ControlSocket(a.cfg), control.Permission{}, a.backend(), a.log.Named("control")))
 	}()
+	go watchKeys(inner, &a.cfg.Interconnect, a.links.SetKeys, a.log.Named("interconnect"))
 	// Plugins take a while to start; beats and ownership do not wait for them, a group that needs one does.
 	go a.plugins.Start(inner, a.cfg.Kinds())
 	nodeCtx, stopNode := context.WithCancel(inner)

@@ -218,6 +218,9 @@ func TestManual(t *testing.T) {
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" {
 			manual(&b, c)
+			for _, sub := range c.Commands() {
+				manual(&b, sub)
+			}
 		}
 	}
 	path := filepath.Join("..", "..", "docs", "cli.md")

@@ -93,9 +93,14 @@ func (d *decoder) interconnect(root *section) {
 	ic.StartupTimeout = s.duration("startup_timeout", 0, ic.Timeout, 24*time.Hour)
 	ic.KeyFile = s.path("key_file", "")
 	if ic.KeyFile != "" {
-		var bad *hcl.Diagnostic
-		if ic.Key, bad = readKey(ic.KeyFile, s.where("key_file")); bad != nil {
+		keys, bad := readKeys(ic.KeyFile, s.where("key_file"))
+		switch {
+		case bad != nil:
 			d.diags = append(d.diags, bad)
+		case len(keys) > 1:
+			ic.Key, ic.OtherKey = keys[0], keys[1]
+		default:
+			ic.Key = keys[0]
 		}
 	}
 	d.links(s)

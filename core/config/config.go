@@ -64,7 +64,8 @@ type Interconnect struct {
 	Timeout        time.Duration // silence on all links for so long is a loss; default 2 s
 	StartupTimeout time.Duration // 0: wait for the partner for ever
 	KeyFile        string
-	Key            []byte // contents of KeyFile, decoded; at least 32 bytes
+	Key            []byte // the first of KeyFile, decoded; at least 32 bytes
+	OtherKey       []byte // accepted, too, while the key is changed: the second of KeyFile; nil when there is none
 	Serial         []SerialLink
 	UDP            []UDPLink
 }

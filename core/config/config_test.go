@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
@@ -231,6 +232,8 @@ var broken = []struct{ name, old, new string }{
 		"serial \"second\" {\n device = { rocky = \"/dev/ttyS0\", apollo = \"/dev/ttyS2\" }\n}\nudp \"lan\" {"},
 	{"key_missing", "/key\"", "/absent\""},
 	{"key_folder", "/key\"", "\""},
+	{"key_three", "/key\"", "/three\""},
+	{"key_second", "/key\"", "/second\""},
 	{"key_short", "/key\"", "/short\""},
 	{"key_garbage", "/key\"", "/garbage\""},
 	{"key_mode", "/key\"", "/open\""},
@@ -280,7 +283,10 @@ func TestBroken(t *testing.T) {
 	for _, tt := range broken {
 		t.Run(tt.name, func(t *testing.T) {
 			src, dir := good(t)
-			for name, content := range map[string]string{"short": "0011", "garbage": "my secret pass phrase"} {
+			for name, content := range map[string]string{
+				"short": "0011", "garbage": "mysecretpassphrase", "three": strings.Repeat(strings.Repeat("00", 32)+"\n", 3),
+				"second": strings.Repeat("00", 32) + "\n0011\n",
+			} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -477,15 +483,59 @@ func TestKeyGenerate(t *testing.T) {
 	if err := KeyGenerate(path); err != nil {
 		t.Fatal(err)
 	}
-	key, d := readKey(path, hcl.Range{})
-	if d != nil || len(key) != KeySize {
-		t.Fatalf("%d bytes, %v", len(key), d)
+	keys, err := ReadKeys(path)
+	if err != nil || len(keys) != 1 || len(keys[0]) != KeySize {
+		t.Fatalf("%d keys, %v", len(keys), err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	if err := KeyGenerate(path); err == nil {
 		t.Error("a key was overwritten")
+	}
+}
+
+// A key is changed by adding and dropping; at no moment is the file unreadable, or readable by others.
+func TestKeyAddAndDrop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := KeyGenerate(path); err != nil {
+		t.Fatal(err)
+	}
+	read := func(want int) [][]byte {
+		t.Helper()
+		keys, err := ReadKeys(path)
+		if err != nil || len(keys) != want {
+			t.Fatalf("%d keys, %v, want %d", len(keys), err, want)
+		}
+		return keys
+	}
+	old := read(1)[0]
+	if err := KeyDrop(path); err == nil {
+		t.Error("the only key was dropped")
+	}
+	if err := KeyAdd(path); err != nil {
+		t.Fatal(err)
+	}
+	both := read(2)
+	if bytes.Equal(both[0], old) || !bytes.Equal(both[1], old) {
+		t.Error("the new key is not before the old one")
+	}
+	if err := KeyAdd(path); err == nil {
+		t.Error("a third key was added")
+	}
+	if err := KeyDrop(path); err != nil {
+		t.Fatal(err)
+	}
+	if left := read(1); !bytes.Equal(left[0], both[0]) {
+		t.Error("the old key was kept")
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+		t.Errorf("%v is left behind, %v", left, err)
+	}
+	for _, change := range []func(string) error{KeyAdd, KeyDrop} {
+		if err := change(path + ".absent"); err == nil {
+			t.Error("a file that does not exist was changed")
+		}
 	}
 }
 

@@ -1,13 +1,14 @@
 package config
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -18,16 +19,32 @@ const (
 	maxKeyFileSize = 64 << 10 // of the file
 )
 
+// maxKeys is how many keys a key file may hold: while a key is changed, the new one and the old one.
+const maxKeys = 2
+
 // KeyGenerate writes a new random key to a file that only its owner may read. It never overwrites a file: a key that
 // the partner still uses would be lost.
 func KeyGenerate(path string) error {
-	key := make([]byte, KeySize)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("write key file: %w", err)
 	}
-	_, err = fmt.Fprintln(f, hex.EncodeToString(key))
+	return fill(f, path, newKey())
+}
+
+func newKey() []byte {
+	key := make([]byte, KeySize)
+	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
+	return key
+}
+
+// fill writes keys into a file that was just made, and takes it away again when that fails.
+func fill(f *os.File, path string, keys ...[]byte) error {
+	var text strings.Builder
+	for _, k := range keys {
+		fmt.Fprintln(&text, hex.EncodeToString(k))
+	}
+	_, err := f.WriteString(text.String())
 	if err == nil {
 		err = f.Sync()
 	}
@@ -35,14 +52,64 @@ func KeyGenerate(path string) error {
 		err = closed
 	}
 	if err != nil {
-		_ = os.Remove(path)
+		_ = os.Remove(f.Name())
 		return fmt.Errorf("write key file %s: %w", path, err)
 	}
 	return nil
 }
 
-// readKey reads the key of the interconnect. The diagnostic points at `at` and never shows anything of the key.
-func readKey(path string, at hcl.Range) ([]byte, *hcl.Diagnostic) {
+// KeyAdd puts a new random key before the one of a key file, which stays accepted.
+func KeyAdd(path string) error {
+	keys, err := ReadKeys(path)
+	if err != nil {
+		return err
+	}
+	if len(keys) >= maxKeys {
+		return fmt.Errorf("%s holds %d keys: drop the old one first, on both servers", path, len(keys))
+	}
+	return replaceKeys(path, newKey(), keys[0])
+}
+
+// KeyDrop takes all but the first key out of a key file.
+func KeyDrop(path string) error {
+	keys, err := ReadKeys(path)
+	if err != nil {
+		return err
+	}
+	if len(keys) < 2 {
+		return fmt.Errorf("%s holds one key only: it cannot be dropped", path)
+	}
+	return replaceKeys(path, keys[0])
+}
+
+// replaceKeys puts another file in the place of a key file, so that whoever reads it sees the old one or the new one.
+func replaceKeys(path string, keys ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // only its owner may read it
+	if err != nil {
+		return fmt.Errorf("write key file: %w", err)
+	}
+	if err := fill(f, path, keys...); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("write key file: %w", err)
+	}
+	return nil
+}
+
+// ReadKeys reads a key file: the key to be used, and a second one that is accepted while the key is changed. An error
+// never shows anything of a key.
+func ReadKeys(path string) ([][]byte, error) {
+	keys, d := readKeys(path, hcl.Range{})
+	if d != nil {
+		return nil, fmt.Errorf("%s. %s", d.Summary, d.Detail)
+	}
+	return keys, nil
+}
+
+// readKeys reads the keys of the interconnect. The diagnostic points at `at` and never shows anything of a key.
+func readKeys(path string, at hcl.Range) ([][]byte, *hcl.Diagnostic) {
 	const advice = "Make one with `orscore key generate FILE` and copy it to the other server: both need the same."
 	info, err := os.Stat(path) // before opening: opening a pipe could wait for ever
 	if err == nil && !info.Mode().IsRegular() {
@@ -61,15 +128,25 @@ func readKey(path string, at hcl.Range) ([]byte, *hcl.Diagnostic) {
 			"Whoever knows the key can speak for your partner: take the rights of others away with chmod 600, and "+
 				"make a new key if others have read this one.")
 	}
-	key := make([]byte, hex.DecodedLen(len(bytes.TrimSpace(raw))))
-	if _, err := hex.Decode(key, bytes.TrimSpace(raw)); err != nil {
-		return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key file %s does not hold hexadecimal digits", path), advice)
+	lines := strings.Fields(string(raw))
+	if len(lines) == 0 || len(lines) > maxKeys {
+		return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key file %s holds %d keys", path, len(lines)),
+			"One is right, and two, a line each, while the key is changed: see `orscore key add`. "+advice)
 	}
-	if len(key) < KeySize {
-		return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key in %s has %d bytes", path, len(key)),
-			fmt.Sprintf("At least %d are needed. %s", KeySize, advice))
+	var keys [][]byte
+	for _, line := range lines {
+		key, err := hex.DecodeString(line)
+		if err != nil {
+			return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key file %s does not hold hexadecimal digits", path),
+				advice)
+		}
+		if len(key) < KeySize {
+			return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key in %s has %d bytes", path, len(key)),
+				fmt.Sprintf("At least %d are needed. %s", KeySize, advice))
+		}
+		keys = append(keys, key)
 	}
-	return key, nil
+	return keys, nil
 }
 
 func readAtMost(path string, most int64) ([]byte, error) {

@@ -12,9 +12,10 @@ import (
 
 // The frames are described byte by byte in docs/protocols/interconnect.md.
 
-// version is the newest version of the protocol that this program speaks, oldest the oldest.
+// version is the newest version of the protocol that this program speaks, oldest the oldest: the release before has it
+// as its newest.
 const (
-	version = 1
+	version = 2
 	oldest  = 1
 )
 
@@ -87,7 +88,9 @@ type beatFrame struct {
 	seq     uint32
 	ack     uint32        // low 24 bits of the newest sequence number heard on this link; 0 = none
 	hold    time.Duration // between hearing that and sending this
-	Beat
+	prefers uint32        // fingerprint of the key that the sender would use; from version 2 on
+	said    uint16        // number of what the beat says, the same on all links; from version 2 on
+	Beat                  // in version 2 without Boot and Incarnation, which are the session's
 }
 
 // fragment is a piece of a message.
@@ -134,8 +137,13 @@ func appendBeat(dst []byte, b *beatFrame, m *mac) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, b.seq)
 	dst = appendUint24(dst, b.ack)
 	dst = appendUint24(dst, uint32(min(max(b.hold, 0)/holdUnit, maxUint24)))
-	dst = binary.BigEndian.AppendUint32(dst, b.Boot)
-	dst = binary.BigEndian.AppendUint16(dst, b.Incarnation)
+	if b.version == 1 {
+		dst = binary.BigEndian.AppendUint32(dst, b.Boot)
+		dst = binary.BigEndian.AppendUint16(dst, b.Incarnation)
+	} else {
+		dst = binary.BigEndian.AppendUint32(dst, b.prefers)
+		dst = binary.BigEndian.AppendUint16(dst, b.said)
+	}
 	dst = binary.BigEndian.AppendUint32(dst, b.Promised)
 	dst = binary.BigEndian.AppendUint32(dst, b.Common)
 	dst = binary.BigEndian.AppendUint32(dst, b.Config)
@@ -246,7 +254,7 @@ func sessionOf(frame []byte) (session uint16, seq uint32) {
 func parseBeat(h header, frame []byte) beatFrame {
 	session, seq := sessionOf(frame)
 	flags := frame[2] // bits that are not known here are ignored
-	return beatFrame{
+	b := beatFrame{
 		header: h, session: session, seq: seq,
 		ack:  uint24(frame[9:]),
 		hold: time.Duration(uint24(frame[12:])) * holdUnit,
@@ -254,8 +262,6 @@ func parseBeat(h header, frame []byte) beatFrame {
 			HearsYou:    flags&flagHearsYou != 0,
 			Leaving:     flags&flagLeaving != 0,
 			Maintenance: flags&flagMaintenance != 0,
-			Boot:        binary.BigEndian.Uint32(frame[15:]),
-			Incarnation: binary.BigEndian.Uint16(frame[19:]),
 			Promised:    binary.BigEndian.Uint32(frame[21:]),
 			Common:      binary.BigEndian.Uint32(frame[25:]),
 			Config:      binary.BigEndian.Uint32(frame[29:]),
@@ -265,6 +271,12 @@ func parseBeat(h header, frame []byte) beatFrame {
 			Losses:      frame[40],
 		},
 	}
+	if h.version == 1 {
+		b.Boot, b.Incarnation = binary.BigEndian.Uint32(frame[15:]), binary.BigEndian.Uint16(frame[19:])
+	} else {
+		b.prefers, b.said = binary.BigEndian.Uint32(frame[15:]), binary.BigEndian.Uint16(frame[19:])
+	}
+	return b
 }
 
 func parseFragment(h header, frame []byte) fragment {

@@ -21,35 +21,46 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 var compare = cmp.AllowUnexported(header{}, hello{}, beatFrame{}, fragment{})
 
-func goldenHello() hello {
-	h := hello{header: header{1, typeHello, 2, 1}, newest: 1, boot: 0x01020304, incarnation: 0x0506}
+func goldenHello(newest uint8) hello { // always in the oldest version
+	h := hello{header: header{1, typeHello, 2, 1}, newest: newest, boot: 0x01020304, incarnation: 0x0506}
 	for n := range nonceLen {
 		h.nonce[n], h.echo[n] = byte(0x10+n), byte(0x80+n)
 	}
 	return h
 }
 
-func goldenBeat() beatFrame {
-	return beatFrame{
-		header: header{1, typeBeat, 1, 0}, session: 0xabcd, seq: 0x01020304, ack: 0x050607, hold: 100 * time.Millisecond,
+func goldenBeat(v uint8) beatFrame {
+	b := beatFrame{
+		header: header{v, typeBeat, 1, 0}, session: 0xabcd, seq: 0x01020304, ack: 0x050607, hold: 100 * time.Millisecond,
 		Beat: Beat{
 			Boot: 0x11121314, Incarnation: 0x1516, HearsYou: true, Restarting: 90 * time.Second, Maintenance: true,
 			Losses: 0x17, Promised: 0x21222324, Common: 0x25262728, HeldUnit: 3, Held: 0x31323334, Config: 0x41424344,
 		},
 	}
+	if v > 1 {
+		b.prefers, b.said, b.Boot, b.Incarnation = 0x51525354, 0x5556, 0, 0
+	}
+	return b
 }
 
-func goldenFragment() fragment {
+func goldenFragment(v uint8) fragment {
 	return fragment{
-		header: header{1, typeFragment, 2, 3}, kind: 9, session: 0xabcd, seq: 5, id: 6, offset: 24, total: 29,
+		header: header{v, typeFragment, 2, 3}, kind: 9, session: 0xabcd, seq: 5, id: 6, offset: 24, total: 29,
 		data: []byte("hello"),
 	}
 }
 
-// golden frames of this version stay as they are: the release before and the one after read them.
+// TestGoldenFrames reads and writes the frames of every version that is spoken: those of the release before, too. They
+// stay as they are.
 func TestGoldenFrames(t *testing.T) {
+	for v := uint8(oldest); v <= version; v++ {
+		t.Run(fmt.Sprint(v), func(t *testing.T) { testGoldenFrames(t, v) })
+	}
+}
+
+func testGoldenFrames(t *testing.T, v uint8) {
 	mac := newMAC(bytes.Repeat([]byte{0x5a}, 32))
-	h, b, f := goldenHello(), goldenBeat(), goldenFragment()
+	h, b, f := goldenHello(v), goldenBeat(v), goldenFragment(v)
 	frames := []struct {
 		name  string
 		frame []byte
@@ -61,8 +72,8 @@ func TestGoldenFrames(t *testing.T) {
 		fmt.Fprintf(&text, "%s frame %s\n%s serial %s\n", fr.name, hex.EncodeToString(fr.frame), fr.name,
 			hex.EncodeToString(cobs.AppendFrame(nil, fr.frame)))
 	}
-	path := filepath.Join("testdata", "frames-v1.golden")
-	if *update {
+	path := filepath.Join("testdata", fmt.Sprintf("frames-v%d.golden", v))
+	if *update && v == version {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -108,18 +119,24 @@ func TestEveryBeatFits(t *testing.T) {
 	mac := newMAC([]byte("key"))
 	rapid.Check(t, func(t *rapid.T) {
 		u32 := func(name string) uint32 { return rapid.Uint32().Draw(t, name) }
+		v := rapid.Uint8Range(oldest, version).Draw(t, "version")
 		b := beatFrame{
-			header:  header{1, typeBeat, rapid.Uint8Range(1, 2).Draw(t, "sender"), rapid.Uint8Range(0, 63).Draw(t, "link")},
+			header:  header{v, typeBeat, rapid.Uint8Range(1, 2).Draw(t, "sender"), rapid.Uint8Range(0, 63).Draw(t, "link")},
 			session: rapid.Uint16().Draw(t, "session"), seq: u32("seq"), ack: u32("ack") & maxUint24,
 			hold: time.Duration(u32("hold")&maxUint24) * holdUnit,
 			Beat: Beat{
-				Boot: u32("boot"), Incarnation: rapid.Uint16().Draw(t, "incarnation"), HearsYou: rapid.Bool().Draw(t, "hears"),
-				Leaving: rapid.Bool().Draw(t, "leaving"), Maintenance: rapid.Bool().Draw(t, "maintenance"),
+				HearsYou: rapid.Bool().Draw(t, "hears"),
+				Leaving:  rapid.Bool().Draw(t, "leaving"), Maintenance: rapid.Bool().Draw(t, "maintenance"),
 				Restarting: time.Duration(rapid.Uint16().Draw(t, "restarting")) * time.Second,
 				Losses:     rapid.Uint8().Draw(t, "losses"),
 				Promised:   u32("promised"), Common: u32("common"), HeldUnit: rapid.Uint8().Draw(t, "unit"), Held: u32("held"),
 				Config: u32("config"),
 			},
+		}
+		if v == 1 {
+			b.Boot, b.Incarnation = u32("boot"), rapid.Uint16().Draw(t, "incarnation")
+		} else {
+			b.prefers, b.said = u32("prefers"), rapid.Uint16().Draw(t, "said")
 		}
 		frame := appendBeat(nil, &b, mac)
 		if n := len(cobs.AppendFrame(nil, frame)); n > MaxBeatWire {
@@ -137,8 +154,8 @@ func TestEveryBeatFits(t *testing.T) {
 
 func TestWireLengths(t *testing.T) {
 	mac := newMAC([]byte("key"))
-	h, b := goldenHello(), goldenBeat()
-	f := goldenFragment()
+	h, b := goldenHello(version), goldenBeat(version)
+	f := goldenFragment(version)
 	f.data = make([]byte, maxSerialFrame-fragmentLen-trailerLen)
 	for name, frame := range map[string][]byte{
 		"hello": appendHello(nil, &h, mac), "beat": appendBeat(nil, &b, mac), "fragment": appendFragment(nil, &f, mac),
@@ -156,7 +173,7 @@ func TestRestartingRoundsUp(t *testing.T) {
 		1001 * time.Millisecond: 2 * time.Second,
 		100 * time.Hour:         65535 * time.Second,
 	} {
-		b := goldenBeat()
+		b := goldenBeat(version)
 		b.Restarting = in
 		frame := appendBeat(nil, &b, mac)
 		h, err := parseHeader(frame)
@@ -172,7 +189,7 @@ func TestRestartingRoundsUp(t *testing.T) {
 // TestUnknownFlagsAreIgnored is the rule by which the release before and the one after may add flags.
 func TestUnknownFlagsAreIgnored(t *testing.T) {
 	mac := newMAC([]byte("key"))
-	b := goldenBeat()
+	b := goldenBeat(version)
 	frame := appendBeat(nil, &b, mac)[:beatLen]
 	frame[2] |= 0xf8
 	frame = seal(frame, 0, mac)
@@ -203,12 +220,14 @@ func TestBeatShare(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	mac := newMAC([]byte("key"))
-	h, b, fr := goldenHello(), goldenBeat(), goldenFragment()
+	h, b, fr := goldenHello(version), goldenBeat(version), goldenFragment(version)
 	for _, seed := range [][]byte{
 		nil, {0}, appendHello(nil, &h, mac), appendBeat(nil, &b, mac), appendFragment(nil, &fr, mac),
 	} {
 		f.Add(seed)
 	}
+	old := goldenBeat(oldest)
+	f.Add(appendBeat(nil, &old, mac))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		check := func(frame []byte) {
 			h, err := parseHeader(frame)
@@ -244,7 +263,7 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkEncodeBeat(b *testing.B) {
 	mac := newMAC(bytes.Repeat([]byte{1}, 32))
-	beat, buf := goldenBeat(), make([]byte, 0, 64)
+	beat, buf := goldenBeat(version), make([]byte, 0, 64)
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = appendBeat(buf[:0], &beat, mac)
@@ -253,7 +272,7 @@ func BenchmarkEncodeBeat(b *testing.B) {
 
 func BenchmarkDecodeBeat(b *testing.B) {
 	mac := newMAC(bytes.Repeat([]byte{1}, 32))
-	beat := goldenBeat()
+	beat := goldenBeat(version)
 	frame := appendBeat(nil, &beat, mac)
 	b.ReportAllocs()
 	for b.Loop() {

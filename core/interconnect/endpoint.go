@@ -12,7 +12,11 @@ import (
 type EndpointOptions struct {
 	Pair string // name of the pair: another pair's frames are refused even under the same key
 	Self uint8  // this server: 1 or 2
-	Key  []byte // shared by both servers, at least MinKey bytes
+	Key  []byte // shared by both servers, at least MinKey bytes; used as soon as the partner knows it
+	// OtherKey is accepted, too, and used until then; nil: none.
+	OtherKey []byte
+	// MaxVersion is the newest version that is spoken; 0: the newest that this program knows.
+	MaxVersion uint8
 
 	Interval time.Duration // between beats
 	Timeout  time.Duration // for how long a link counts as heard; more than Interval
@@ -41,6 +45,7 @@ type Endpoint struct {
 	links    []*endLink
 	pieces   reassembly
 	beat     Beat
+	said     uint16 // number of beat: it grows with every change
 	bye      farewell
 	refusals map[refusalKey]time.Time // when an event told of this reason last
 
@@ -81,8 +86,8 @@ func NewEndpoint(o EndpointOptions) (*Endpoint, error) {
 		return nil, errors.New("interconnect: the pair has no name")
 	case o.Self != 1 && o.Self != 2:
 		return nil, fmt.Errorf("interconnect: this server is %d of the pair: 1 or 2 would be right", o.Self)
-	case len(o.Key) < MinKey:
-		return nil, fmt.Errorf("interconnect: the key has %d bytes: at least %d would be right", len(o.Key), MinKey)
+	case o.MaxVersion != 0 && (o.MaxVersion < oldest || o.MaxVersion > version):
+		return nil, fmt.Errorf("interconnect: version %d: %d to %d would be right", o.MaxVersion, oldest, version)
 	case o.Interval <= 0 || o.Timeout <= o.Interval:
 		return nil, fmt.Errorf("interconnect: time-out %v does not exceed the interval %v", o.Timeout, o.Interval)
 	case len(o.Links) == 0 || len(o.Links) > maxLinks:
@@ -96,9 +101,12 @@ func NewEndpoint(o EndpointOptions) (*Endpoint, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
+	if o.MaxVersion == 0 {
+		o.MaxVersion = version
+	}
 	shake, err := newHandshake(&o)
 	if err != nil {
-		return nil, fmt.Errorf("interconnect: %w", err)
+		return nil, err
 	}
 	e := &Endpoint{o: o, shake: shake, refusals: map[refusalKey]time.Time{}}
 	for n, l := range o.Links {
@@ -129,6 +137,9 @@ func (e *Endpoint) LinkChanged(link int, up bool, reason string, now time.Time) 
 func (e *Endpoint) SetBeat(b Beat) (atOnce bool) {
 	b.Boot, b.Incarnation = e.o.Boot, e.o.Incarnation
 	old := e.beat
+	if old != b {
+		e.said++
+	}
 	if old.HeldUnit != b.HeldUnit {
 		old.HeldUnit, old.Held = b.HeldUnit, b.Held
 	}
@@ -165,19 +176,21 @@ func (e *Endpoint) Due(link int, now time.Time) [][]byte {
 func (e *Endpoint) appendNextBeat(dst []byte, link int, now time.Time) []byte {
 	s := e.shake.live
 	ls := &s.links[link]
+	key := s.use()
 	f := beatFrame{
 		header:  header{s.version, typeBeat, e.o.Self, uint8(link)},
-		session: s.id, seq: ls.nextBeat(now), Beat: e.beat,
+		session: key.id, seq: ls.nextBeat(now), prefers: s.keys[0].print, said: e.said, Beat: e.beat,
 	}
 	f.ack, f.hold = ls.ack(now)
 	f.Boot, f.Incarnation = e.o.Boot, e.o.Incarnation
 	f.Leaving = f.Leaving || e.bye.said
-	return appendBeat(dst, &f, s.mac)
+	return appendBeat(dst, &f, key.mac)
 }
 
 // Leave has every beat from now on say goodbye. The beats are due at once; without a session there is nobody to say
 // it to, and the answer is ErrNoSession.
 func (e *Endpoint) Leave() error {
+	e.said++
 	e.bye = farewell{said: true, session: e.shake.live}
 	if e.shake.live == nil {
 		return ErrNoSession
@@ -240,8 +253,9 @@ func (o *Outgoing) Next() ([]byte, error) {
 	ls := &o.session.links[o.link]
 	ls.fragmentSeq++
 	f.header = header{o.session.version, typeFragment, o.e.o.Self, uint8(o.link)}
-	f.session, f.seq = o.session.id, ls.fragmentSeq
-	return appendFragment(make([]byte, 0, fragmentLen+len(f.data)+trailerLen), &f, o.session.mac), nil
+	key := o.session.use()
+	f.session, f.seq = key.id, ls.fragmentSeq
+	return appendFragment(make([]byte, 0, fragmentLen+len(f.data)+trailerLen), &f, key.mac), nil
 }
 
 // Fragments returns all frames of a message for a link. They belong to the caller.

@@ -13,6 +13,8 @@ type endpoints struct {
 	now  time.Time
 	ends [3]*Endpoint // by server
 	told [3][]Event
+
+	heard func(to uint8, link int, frame []byte) // nil, or called for every frame that is carried
 }
 
 // seeded is a source of random numbers for sessions that is the same in every run.
@@ -42,14 +44,26 @@ func newEnd(t testing.TB, self uint8, incarnation uint16, change func(*EndpointO
 	return e
 }
 
-func newEndpoints(t testing.TB) *endpoints {
-	return &endpoints{t: t, now: time.Unix(1000, 0), ends: [3]*Endpoint{nil, newEnd(t, 1, 1, nil), newEnd(t, 2, 1, nil)}}
+// newEndpoints makes both ends; the changes are those of server 1 and of server 2, or of both.
+func newEndpoints(t testing.TB, changes ...func(*EndpointOptions)) *endpoints {
+	p := &endpoints{t: t, now: time.Unix(1000, 0)}
+	for _, s := range []uint8{1, 2} {
+		var change func(*EndpointOptions)
+		if len(changes) > 0 {
+			change = changes[min(int(s), len(changes))-1]
+		}
+		p.ends[s] = newEnd(t, s, 1, change)
+	}
+	return p
 }
 
 // give has a server receive a frame, and carries what it says to that.
 func (p *endpoints) give(to uint8, link int, frame []byte) {
 	if p.ends[to] == nil {
 		return
+	}
+	if p.heard != nil {
+		p.heard(to, link, frame)
 	}
 	r := p.ends[to].Receive(link, frame, p.now)
 	p.told[to] = append(p.told[to], r.Events...)

@@ -38,6 +38,7 @@ const (
 	LinkUp                           // Link is open again
 	MessageIn                        // Message
 	Refused                          // a frame was refused: Text says why. One a second and reason; counters have all
+	KeyChanged                       // another key is used for frames to the partner: Text
 )
 
 // Event is something that the interconnect saw.

@@ -293,5 +293,6 @@ func (n *node) session() *session {
 		return nil
 	}
 	s := *n.endpoint.shake.live
+	s.links, s.keys = slices.Clone(s.links), slices.Clone(s.keys)
 	return &s
 }

@@ -393,10 +393,13 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 		a.Interconnect.mu.Lock()
 		s := a.endpoint.shake.live
 		fr := fragment{
-			header: header{1, typeFragment, 1, 0}, kind: 1, session: s.id, seq: s.links[0].fragmentSeq + 1, id: 99, total: 3,
+			header: header{s.version, typeFragment, 1, 0}, kind: 1, session: s.use().id, seq: s.links[0].fragmentSeq + 1, id: 99, total: 3,
 			data: []byte("abc"),
 		}
-		frames := [][]byte{appendFragment(nil, &fr, s.mac), a.endpoint.shake.appendHello(0, nonce{1}, b.endpoint.shake.live.mine)}
+		shake := a.endpoint.shake
+		frames := [][]byte{
+			appendFragment(nil, &fr, s.use().mac), shake.makeHello(shake.keys[0], 0, nonce{1}, b.endpoint.shake.live.mine),
+		}
 		a.Interconnect.mu.Unlock()
 		time.Sleep(testInterval)
 		synctest.Wait()

@@ -2,6 +2,7 @@ package interconnect
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -81,16 +82,16 @@ func (e *Endpoint) frame(l *endLink, frame []byte, now time.Time, r *Result) *re
 	}
 	s := e.shake.live
 	id, seq := sessionOf(frame)
-	if s == nil || id != s.id {
+	key, no := s.keyOf(id, frame)
+	if no != nil {
 		e.answerUnknown(l, now, r)
-		return refuseSession
-	}
-	if !authentic(frame, s.mac) {
-		e.answerUnknown(l, now, r)
-		return refuseTag
+		return no
 	}
 	if int(h.link) != l.index {
 		return refuseLink
+	}
+	if h.version != s.version {
+		return refuseVersion
 	}
 	ls := &s.links[l.index]
 	w := &ls.beats
@@ -104,17 +105,34 @@ func (e *Endpoint) frame(l *endLink, frame []byte, now time.Time, r *Result) *re
 		return nil // overtaken: it says nothing any more, and must not make a dead partner look alive
 	}
 	if h.kind == typeFragment {
-		e.confirm(l, now, r)
+		e.confirm(l, key, now, r)
 		return e.fragment(l, h, frame, now, r)
 	}
-	return e.takeBeat(l, h, frame, now, r)
+	return e.takeBeat(l, key, h, frame, now, r)
+}
+
+// keyOf finds the key under which a frame of the session was made. The number is a hint: two keys may have the same.
+func (s *session) keyOf(id uint16, frame []byte) (*sessionKey, *refusal) {
+	no := refuseSession
+	if s == nil {
+		return nil, no
+	}
+	for i := range s.keys {
+		if k := &s.keys[i]; k.id == id {
+			if authentic(frame, k.mac) {
+				return k, nil
+			}
+			no = refuseTag
+		}
+	}
+	return nil, no
 }
 
 // answerUnknown begins a handshake, because the partner uses a session that we do not have.
 func (e *Endpoint) answerUnknown(l *endLink, now time.Time, r *Result) {
 	if !e.shake.heard(now) && l.mayAnswer(now, e.o.Interval) {
 		if s := e.shake.live; s != nil && !s.confirmed {
-			r.Answer = e.shake.appendHello(l.index, s.mine, s.peer)
+			r.Answer = e.shake.makeHello(s.use().pairKey, l.index, s.mine, s.peer)
 		} else {
 			r.Answer = e.shake.ask(l.index, now)
 		}
@@ -131,14 +149,15 @@ func (l *endLink) mayAnswer(now time.Time, interval time.Duration) bool {
 }
 
 func (e *Endpoint) hello(l *endLink, h header, frame []byte, now time.Time, r *Result) *refusal {
-	if !authentic(frame, e.shake.hello) {
+	i := slices.IndexFunc(e.shake.keys, func(k *pairKey) bool { return authentic(frame, k.hello) })
+	if i < 0 {
 		return refuseKey
 	}
 	if int(h.link) != l.index {
 		return refuseLink
 	}
 	f := parseHello(h, frame)
-	opened, answer, err := e.shake.onHello(&f, l.index, now)
+	opened, answer, err := e.shake.onHello(&f, e.shake.keys[i], l.index, now)
 	switch {
 	case errors.Is(err, errStaleHello):
 		return refuseHello
@@ -166,25 +185,38 @@ func (e *Endpoint) opened(r *Result) {
 
 // confirm notes that the partner spoke in the live session. The first such frame is what tells of the session: a
 // handshake frame that was held back on its way may be from an agent that has ended since.
-func (e *Endpoint) confirm(l *endLink, now time.Time, r *Result) {
+func (e *Endpoint) confirm(l *endLink, key *sessionKey, now time.Time, r *Result) {
 	s := e.shake.live
-	l.lastHeard, s.last = now, now
-	if s.confirmed {
-		return
+	l.lastHeard, s.last, s.heardKey = now, now, key.print
+	if !s.confirmed {
+		s.confirmed = true
+		r.Events = append(r.Events, Event{
+			Kind: SessionOpen, At: now, Link: l.info.Name, PeerBoot: s.peerBoot, PeerIncarnation: s.peerIncarnation,
+		})
 	}
-	s.confirmed = true
-	r.Events = append(r.Events, Event{
-		Kind: SessionOpen, At: now, Link: l.info.Name, PeerBoot: s.peerBoot, PeerIncarnation: s.peerIncarnation,
-	})
+	if !key.known && s.knows(func(k *sessionKey) bool { return k == key }) {
+		r.Events = append(r.Events, e.keyChanged(now))
+	}
 }
 
-func (e *Endpoint) takeBeat(l *endLink, h header, frame []byte, now time.Time, r *Result) *refusal {
+func (e *Endpoint) takeBeat(l *endLink, key *sessionKey, h header, frame []byte, now time.Time, r *Result) *refusal {
 	b := parseBeat(h, frame)
 	s := e.shake.live
-	if b.Boot != s.peerBoot || b.Incarnation != s.peerIncarnation {
+	if h.version == 1 && (b.Boot != s.peerBoot || b.Incarnation != s.peerIncarnation) {
 		return refuseIdentity
 	}
-	e.confirm(l, now, r)
+	e.confirm(l, key, now, r)
+	if h.version > 1 {
+		b.Boot, b.Incarnation = s.peerBoot, s.peerIncarnation
+		if s.spoke && int16(b.said-s.said) < 0 {
+			b.Beat = s.words // from a slower link: it shows that the link works, and has nothing to take back
+		} else {
+			s.spoke, s.said, s.words = true, b.said, b.Beat
+		}
+		if s.use().print != b.prefers && s.knows(func(k *sessionKey) bool { return k.print == b.prefers }) {
+			r.Events = append(r.Events, e.keyChanged(now))
+		}
+	}
 	ls := &s.links[l.index]
 	ls.heard, ls.heardAt = b.seq, now
 	if trip, ok := ls.onAck(b.ack, b.hold, now); ok {

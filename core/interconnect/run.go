@@ -16,7 +16,11 @@ import (
 type Options struct {
 	Pair string // name of the pair: another pair's frames are refused even under the same key
 	Self uint8  // this server: 1 or 2
-	Key  []byte // shared by both servers, at least MinKey bytes
+	Key  []byte // shared by both servers, at least MinKey bytes; used as soon as the partner knows it
+	// OtherKey is accepted, too, and used until then; nil: none.
+	OtherKey []byte
+	// MaxVersion is the newest version that is spoken; 0: the newest that this program knows.
+	MaxVersion uint8
 
 	Interval time.Duration // between beats
 	Timeout  time.Duration // for how long a link counts as heard; more than Interval
@@ -72,7 +76,8 @@ func New(o Options) (*Interconnect, error) {
 	}
 	i := &Interconnect{o: o, events: newEventQueue(), logs: make(chan func(hclog.Logger), 64)}
 	eo := EndpointOptions{
-		Pair: o.Pair, Self: o.Self, Key: o.Key, Interval: o.Interval, Timeout: o.Timeout,
+		Pair: o.Pair, Self: o.Self, Key: o.Key, OtherKey: o.OtherKey, MaxVersion: o.MaxVersion,
+		Interval: o.Interval, Timeout: o.Timeout,
 		Boot: o.Boot, Incarnation: o.Incarnation, Rand: o.Rand,
 	}
 	for n, l := range o.Links {
@@ -127,6 +132,33 @@ func (i *Interconnect) SetBeat(b Beat) {
 	i.mu.Unlock()
 	if atOnce {
 		i.kickAll()
+	}
+}
+
+// SetKeys has other keys accepted from now on, and the first of them used as soon as the partner has shown that it
+// knows it; other may be nil. The session goes on. ErrKeyInUse: nothing was changed, because the partner still needs a
+// key that would be gone.
+func (i *Interconnect) SetKeys(key, other []byte) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	events, err := i.endpoint.SetKeys(key, other, time.Now())
+	for _, e := range events {
+		i.tell(e)
+	}
+	return err
+}
+
+// tell queues an event, and logs what is rare. The lock is held: no beat may overtake the opening of its session.
+func (i *Interconnect) tell(e Event) {
+	i.events.put(e)
+	switch e.Kind {
+	case SessionOpen:
+		i.log(func(log hclog.Logger) {
+			log.Info("session opened", "link", e.Link, "boot", fmt.Sprintf("%08x", e.PeerBoot),
+				"incarnation", e.PeerIncarnation)
+		})
+	case KeyChanged:
+		i.log(func(log hclog.Logger) { log.Info(e.Text) })
 	}
 }
 
@@ -212,13 +244,7 @@ func (i *Interconnect) receive(l *linkState, frame []byte, now time.Time) {
 	i.mu.Lock()
 	r := i.endpoint.Receive(l.index, frame, now)
 	for _, e := range r.Events {
-		i.events.put(e) // under the lock: no beat may overtake the opening of its session
-		if e.Kind == SessionOpen {
-			i.log(func(log hclog.Logger) {
-				log.Info("session opened", "link", e.Link, "boot", fmt.Sprintf("%08x", e.PeerBoot),
-					"incarnation", e.PeerIncarnation)
-			})
-		}
+		i.tell(e)
 	}
 	answer := bytes.Clone(r.Answer)
 	i.mu.Unlock()

@@ -1,12 +1,9 @@
 package interconnect
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -41,8 +38,11 @@ func (w *window) take(seq uint32) bool {
 type session struct {
 	mine, peer      nonce
 	version         uint8 // the newest that both speak
-	id              uint16
-	mac             *mac
+	keys            []sessionKey
+	heardKey        uint32 // fingerprint of the key of the partner's newest frame
+	said            uint16 // number of words
+	words           Beat   // the newest that a beat of version 2 has said, on whichever link
+	spoke           bool   // there are words
 	peerBoot        uint32
 	peerIncarnation uint16
 	confirmed       bool      // a frame of the session was heard: the partner has it, too, and lives
@@ -104,7 +104,9 @@ func (l *linkSession) onAck(ack uint32, hold time.Duration, now time.Time) (trip
 type handshake struct {
 	self        uint8
 	pair        string
-	key         []byte
+	keys        []*pairKey // accepted; the first is used once the partner knows it
+	newest      uint8      // version that is spoken
+	asks        []int      // by link: how many handshakes were begun, under each key in turn
 	links       int
 	boot        uint32
 	incarnation uint16
@@ -112,7 +114,6 @@ type handshake struct {
 	fresh       time.Duration // a session heard within this time is not given up for an answer to somebody else
 	nonceLife   time.Duration // an answer that comes later is refused
 
-	hello     *mac  // tag of handshake frames
 	nonce     nonce // ours, not used yet; zero: none
 	nonceBorn time.Time
 	live      *session
@@ -127,16 +128,15 @@ type rival struct {
 }
 
 func newHandshake(o *EndpointOptions) (*handshake, error) {
-	h := &handshake{
-		self: o.Self, pair: o.Pair, key: o.Key, links: len(o.Links), boot: o.Boot, incarnation: o.Incarnation, rand: o.Rand,
-		fresh: 3 * o.Interval, nonceLife: max(2*o.Timeout, 2*time.Second),
-	}
-	k, err := hkdf.Key(sha256.New, o.Key, nil, "ORS interconnect 1 hello "+o.Pair, sha256.Size)
+	keys, err := newPairKeys(o.Key, o.OtherKey, o.Pair)
 	if err != nil {
-		return nil, fmt.Errorf("derive the handshake's key: %w", err)
+		return nil, err
 	}
-	h.hello = newMAC(k)
-	return h, nil
+	return &handshake{
+		self: o.Self, pair: o.Pair, keys: keys, newest: o.MaxVersion, links: len(o.Links), asks: make([]int, len(o.Links)),
+		boot: o.Boot, incarnation: o.Incarnation, rand: o.Rand,
+		fresh: 3 * o.Interval, nonceLife: max(2*o.Timeout, 2*time.Second),
+	}, nil
 }
 
 // heard says whether the live session's partner was heard a moment ago.
@@ -156,12 +156,12 @@ func (h *handshake) ownNonce(now time.Time) (nonce, error) {
 	return h.nonce, nil
 }
 
-// appendHello appends a handshake frame for one link.
-func (h *handshake) appendHello(link int, own, echo nonce) []byte {
+// makeHello makes a handshake frame for one link.
+func (h *handshake) makeHello(key *pairKey, link int, own, echo nonce) []byte {
 	return appendHello(nil, &hello{
 		header: header{oldest, typeHello, h.self, uint8(link)},
-		newest: version, nonce: own, echo: echo, boot: h.boot, incarnation: h.incarnation,
-	}, h.hello)
+		newest: h.newest, nonce: own, echo: echo, boot: h.boot, incarnation: h.incarnation,
+	}, key.hello)
 }
 
 // due returns the handshake frame that is due on a link at each interval, nil when none is. A confirmed session is
@@ -170,20 +170,22 @@ func (h *handshake) due(link int, now time.Time) []byte {
 	s := h.live
 	switch {
 	case s != nil && !s.confirmed:
-		return h.appendHello(link, s.mine, s.peer)
+		return h.makeHello(s.use().pairKey, link, s.mine, s.peer)
 	case s == nil, s.links[link].beatSeq > 1<<31, s.links[link].fragmentSeq > 1<<31:
 		return h.ask(link, now)
 	}
 	return nil
 }
 
-// ask returns a handshake frame that begins a session.
+// ask returns a handshake frame that begins a session. The partner may know one of the keys only, so they take turns.
 func (h *handshake) ask(link int, now time.Time) []byte {
 	own, err := h.ownNonce(now)
 	if err != nil {
 		return nil
 	}
-	return h.appendHello(link, own, nonce{})
+	key := h.keys[h.asks[link]%len(h.keys)]
+	h.asks[link]++
+	return h.makeHello(key, link, own, nonce{})
 }
 
 var (
@@ -222,9 +224,9 @@ func earlier(a, b uint16) bool {
 	return ahead > 0 && ahead < 65535/2
 }
 
-// onHello takes an authentic handshake frame of the partner. It returns whether a session was opened, or the answer
-// to send, or why the frame is refused, or nothing of these when it only repeats what is known.
-func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, answer []byte, err error) {
+// onHello takes a handshake frame of the partner that is authentic under a key. It returns whether a session was
+// opened, or the answer to send, or why the frame is refused, or nothing of these when it only repeats what is known.
+func (h *handshake) onHello(f *hello, key *pairKey, link int, now time.Time) (opened bool, answer []byte, err error) {
 	s := h.live
 	if s != nil && f.nonce == s.peer && f.echo == s.mine {
 		return false, nil, nil
@@ -236,7 +238,7 @@ func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, ans
 		}
 	}
 	if proven {
-		if err := h.open(f, now); err != nil {
+		if err := h.open(f, key, now); err != nil {
 			return false, nil, err
 		}
 		return true, nil, nil
@@ -248,27 +250,24 @@ func (h *handshake) onHello(f *hello, link int, now time.Time) (opened bool, ans
 	if err != nil {
 		return false, nil, err
 	}
-	return false, h.appendHello(link, own, f.nonce), nil
+	return false, h.makeHello(key, link, own, f.nonce), nil
 }
 
 // open makes the session of our nonce and the partner's the live one, and uses our nonce up.
-func (h *handshake) open(f *hello, now time.Time) error {
-	v := min(f.newest, version)
+func (h *handshake) open(f *hello, key *pairKey, now time.Time) error {
+	v := min(f.newest, h.newest)
 	if v < oldest {
 		return errVersion
 	}
-	s := &session{mine: h.nonce, peer: f.nonce, version: v, peerBoot: f.boot, peerIncarnation: f.incarnation, last: now}
-	salt := slices.Concat(s.mine[:], s.peer[:])
-	if h.self == 2 {
-		salt = slices.Concat(s.peer[:], s.mine[:])
+	s := &session{
+		mine: h.nonce, peer: f.nonce, version: v, peerBoot: f.boot, peerIncarnation: f.incarnation, last: now,
+		heardKey: key.print,
 	}
-	info := fmt.Sprintf("ORS interconnect %d session %s", v, h.pair)
-	k, err := hkdf.Key(sha256.New, h.key, salt, info, sha256.Size+2)
-	if err != nil {
-		return fmt.Errorf("derive the session's key: %w", err)
+	var err error
+	if s.keys, err = h.sessionKeys(s); err != nil {
+		return err
 	}
-	s.mac = newMAC(k[:sha256.Size])
-	s.id = uint16(k[sha256.Size])<<8 | uint16(k[sha256.Size+1])
+	s.knows(func(k *sessionKey) bool { return k.pairKey == key })
 	s.links = make([]linkSession, h.links)
 	h.live, h.nonce, h.rival = s, nonce{}, rival{}
 	return nil

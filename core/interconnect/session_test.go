@@ -27,7 +27,7 @@ func TestWindow(t *testing.T) {
 func TestNonceIsUsedOnce(t *testing.T) {
 	now := time.Unix(1000, 0)
 	h, err := newHandshake(&EndpointOptions{
-		Pair: "p", Self: 1, Key: testKey, Interval: time.Second, Timeout: 5 * time.Second, Links: make([]LinkInfo, 1),
+		Pair: "p", Self: 1, Key: testKey, Interval: time.Second, Timeout: 5 * time.Second, MaxVersion: version, Links: make([]LinkInfo, 1),
 		Rand: rand.Reader,
 	})
 	if err != nil {
@@ -38,12 +38,12 @@ func TestNonceIsUsedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := hello{header: header{1, typeHello, 2, 0}, newest: 1, nonce: nonce{1}, echo: own}
-	if opened, _, err := h.onHello(&first, 0, now); err != nil || !opened {
+	if opened, _, err := h.onHello(&first, h.keys[0], 0, now); err != nil || !opened {
 		t.Fatalf("opened %v, %v", opened, err)
 	}
 	second := first
 	second.nonce = nonce{2}
-	if opened, _, _ := h.onHello(&second, 0, now); opened || h.live.peer != first.nonce {
+	if opened, _, _ := h.onHello(&second, h.keys[0], 0, now); opened || h.live.peer != first.nonce {
 		t.Error("a nonce opened two sessions")
 	}
 	if again, err := h.ownNonce(now); err != nil || again == own {
@@ -52,14 +52,14 @@ func TestNonceIsUsedOnce(t *testing.T) {
 	empty := first
 	empty.echo = nonce{}
 	h.nonce = nonce{}
-	if opened, _, _ := h.onHello(&empty, 0, now); opened {
+	if opened, _, _ := h.onHello(&empty, h.keys[0], 0, now); opened {
 		t.Error("an empty echo opened a session")
 	}
 	tooNew := hello{header: header{1, typeHello, 2, 0}, newest: 0, nonce: nonce{3}}
 	if tooNew.echo, err = h.ownNonce(now); err != nil {
 		t.Fatal(err)
 	}
-	if opened, _, err := h.onHello(&tooNew, 0, now); opened || err == nil {
+	if opened, _, err := h.onHello(&tooNew, h.keys[0], 0, now); opened || err == nil {
 		t.Error("a partner that speaks no version known here was taken")
 	}
 }
