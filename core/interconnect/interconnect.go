@@ -32,13 +32,14 @@ type EventKind uint8
 
 // What the interconnect tells its user.
 const (
-	BeatHeard   EventKind = iota + 1 // Beat, Link
-	SessionOpen                      // the partner was heard in a new session; PeerBoot, PeerIncarnation
-	LinkDown                         // Link failed or was closed (reason in Text); it is being reopened
-	LinkUp                           // Link is open again
-	MessageIn                        // Message
-	Refused                          // a frame was refused: Text says why. One a second and reason; counters have all
-	KeyChanged                       // another key is used for frames to the partner: Text
+	BeatHeard    EventKind = iota + 1 // Beat, Link
+	SessionOpen                       // the partner was heard in a new session; PeerBoot, PeerIncarnation
+	LinkDown                          // Link failed or was closed (reason in Text); it is being reopened
+	LinkUp                            // Link is open again
+	MessageIn                         // Message
+	Refused                           // a frame was refused: Text says why. One a second and reason; counters have all
+	LinesChanged                      // Lines of Link: what its modem lines tell now
+	KeyChanged                        // another key is used for frames to the partner: Text
 )
 
 // Event is something that the interconnect saw.
@@ -48,6 +49,7 @@ type Event struct {
 	Link            string
 	Beat            Beat
 	Message         Message
+	Lines           Lines
 	PeerBoot        uint32
 	PeerIncarnation uint16
 	Text            string
@@ -59,6 +61,23 @@ const (
 	CodeRefused       = "ORS-3001"
 	CodeSecondMachine = "ORS-3002" // the partner's name and key, used by another machine while the partner is heard
 )
+
+// Lines is what the modem lines of a serial link tell of the partner's port. They are held up by a server with power,
+// whether its agent runs or not.
+type Lines uint8
+
+// What lines tell.
+const (
+	LinesUnknown Lines = iota // no lines were read: no serial link, or its port is not open
+	LinesNone                 // the port has none, or none was ever up since the agent's start: no evidence
+	LinesUp                   // some line is up: the partner's port has power, and the cable is whole
+	LinesDropped              // all are down that were up: the partner is without power, or the cable is out
+)
+
+func (l Lines) String() string { return [...]string{"unknown", "none", "up", "dropped"}[l] }
+
+// LineWatcher is what a Link with modem lines implements, too. The function is called from Run.
+type LineWatcher interface{ WatchLines(func(Lines)) }
 
 // Message is a short, unreliable message to the partner: it arrives once, or not at all. Its sender repeats it until
 // it sees the effect. At most MaxMessage bytes; on a serial line it travels in frames of the beats' size, behind
@@ -100,6 +119,8 @@ type LinkCounters struct {
 	Dropped                                uint64 // queue full or line stalled
 	Garbage                                uint64 // runs of bytes that were no frame
 	Reopened                               uint64
+	// Of a serial port since the agent's start, where its driver counts them; else 0.
+	FrameErrors, Overruns, ParityErrors uint64
 }
 
 // LinkStatus is what people see of one link.
@@ -115,4 +136,5 @@ type LinkStatus struct {
 	RefusedReplay      uint64
 	RefusedReflected   uint64
 	ModemLines         string // "", or such as "CTS DSR DCD"; "none" when the port has none
+	Lines              Lines  // what they tell
 }

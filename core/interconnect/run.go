@@ -67,6 +67,7 @@ type linkState struct {
 	index int
 	link  Link
 	kick  chan struct{} // a beat is due at once
+	lines Lines         // under Interconnect.mu
 }
 
 // New checks the options.
@@ -101,6 +102,9 @@ func (i *Interconnect) Run(ctx context.Context) error {
 	wg.Go(func() { keepRealtime(ctx) })
 	errs := make([]error, len(i.links))
 	for n, l := range i.links {
+		if w, ok := l.link.(LineWatcher); ok {
+			w.WatchLines(func(lines Lines) { i.linesChanged(l, lines, time.Now()) })
+		}
 		wg.Go(func() { i.runBeats(ctx, l) })
 		wg.Go(func() {
 			in := func(frame []byte) { i.receive(l, frame, time.Now()) }
@@ -277,12 +281,21 @@ func (i *Interconnect) linkChanged(l *linkState, up bool, reason string, now tim
 	}
 }
 
+func (i *Interconnect) linesChanged(l *linkState, lines Lines, now time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	l.lines = lines
+	text := "The modem lines: " + lines.String() + "."
+	i.tell(Event{Kind: LinesChanged, At: now, Link: l.link.Name(), Lines: lines, Text: text})
+}
+
 // Links says how each link is, in the order of the Options.
 func (i *Interconnect) Links() []LinkStatus {
 	out := make([]LinkStatus, len(i.links))
 	i.mu.Lock()
 	for n := range out {
 		out[n] = i.endpoint.Status(n)
+		out[n].Lines = i.links[n].lines
 	}
 	i.mu.Unlock()
 	for n, l := range i.links {

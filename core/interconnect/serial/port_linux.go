@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
+	"unsafe"
 
 	"go.bug.st/serial"
 	"golang.org/x/sys/unix"
@@ -27,7 +27,7 @@ type rawConn interface {
 }
 
 // openPort opens device alone for this process, and sets speed and mode.
-func openPort(device string, baud int) (_ port, err error) {
+func openPort(device string, baud int) (_ Port, err error) {
 	file, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, plain(err)
@@ -154,28 +154,61 @@ func (p *linuxPort) Close() {
 	}
 }
 
-func (p *linuxPort) Lines() string {
+// Lines reads the modem lines that the far end drives.
+func (p *linuxPort) Lines() Lines {
 	var bits int
 	err := p.control(func(fd int) (err error) {
 		bits, err = unix.IoctlGetInt(fd, unix.TIOCMGET)
 		return err
 	})
 	if err != nil {
-		return "none"
+		return Lines{}
 	}
-	var on []string
-	for _, l := range []struct {
-		bit  int
-		name string
-	}{{unix.TIOCM_CTS, "CTS"}, {unix.TIOCM_DSR, "DSR"}, {unix.TIOCM_CD, "DCD"}, {unix.TIOCM_RI, "RI"}} {
-		if bits&l.bit != 0 {
-			on = append(on, l.name)
+	return Lines{
+		Exist: true, CTS: bits&unix.TIOCM_CTS != 0, DSR: bits&unix.TIOCM_DSR != 0, DCD: bits&unix.TIOCM_CD != 0,
+		RI: bits&unix.TIOCM_RI != 0,
+	}
+}
+
+func (p *linuxPort) Raise(up bool) error {
+	request := uint(unix.TIOCMBIC)
+	if up {
+		request = unix.TIOCMBIS
+	}
+	return p.control(func(fd int) error { return unix.IoctlSetPointerInt(fd, request, unix.TIOCM_DTR|unix.TIOCM_RTS) })
+}
+
+// icounter is struct serial_icounter_struct of linux/serial.h.
+type icounter struct {
+	_                         [6]int32 // changes of lines, bytes
+	frame, overrun, parity, _ int32
+	bufferOverrun             int32
+	_                         [9]int32
+}
+
+// errorCounts asks the driver. The counts are since the system's start and wrap around.
+func (p *linuxPort) errorCounts() (errorCounts, bool) {
+	var c icounter
+	err := p.control(func(fd int) error {
+		_, _, no := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGICOUNT, uintptr(unsafe.Pointer(&c)))
+		if no != 0 {
+			return no
 		}
+		return nil
+	})
+	return errorCounts{
+		frame: uint32(c.frame), overrun: uint32(c.overrun) + uint32(c.bufferOverrun), parity: uint32(c.parity),
+	}, err == nil
+}
+
+// moved says whether path leads to another device than the one that is open: an adapter that was plugged in elsewhere.
+// A path that leads nowhere is no proof; a device that is gone hangs up.
+func (p *linuxPort) moved(path string) bool {
+	var now, open unix.Stat_t
+	if unix.Stat(path, &now) != nil || p.control(func(fd int) error { return unix.Fstat(fd, &open) }) != nil {
+		return false
 	}
-	if on == nil {
-		return "all off"
-	}
-	return strings.Join(on, " ")
+	return now.Rdev != open.Rdev || now.Dev != open.Dev || now.Ino != open.Ino
 }
 
 // plain takes the path out of an error: whoever reports it names the device.

@@ -5,7 +5,6 @@ package serial
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +23,7 @@ type otherPort struct {
 	closed bool
 }
 
-func openPort(device string, baud int) (port, error) {
+func openPort(device string, baud int) (Port, error) {
 	mode := &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit}
 	s, err := serial.Open(device, mode)
 	if err != nil {
@@ -101,22 +100,17 @@ func (p *otherPort) Close() {
 	_ = p.s.Close()
 }
 
-func (p *otherPort) Lines() string {
+// Lines reads the modem lines that the far end drives.
+func (p *otherPort) Lines() Lines {
 	b, err := p.s.GetModemStatusBits()
 	if err != nil {
-		return "none"
+		return Lines{}
 	}
-	var on []string
-	for _, l := range []struct {
-		on   bool
-		name string
-	}{{b.CTS, "CTS"}, {b.DSR, "DSR"}, {b.DCD, "DCD"}, {b.RI, "RI"}} {
-		if l.on {
-			on = append(on, l.name)
-		}
-	}
-	if on == nil {
-		return "all off"
-	}
-	return strings.Join(on, " ")
+	return Lines{Exist: true, CTS: b.CTS, DSR: b.DSR, DCD: b.DCD, RI: b.RI}
 }
+
+func (p *otherPort) Raise(up bool) error { return errors.Join(p.s.SetDTR(up), p.s.SetRTS(up)) }
+
+func (p *otherPort) errorCounts() (errorCounts, bool) { return errorCounts{}, false }
+
+func (p *otherPort) moved(string) bool { return false }

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,15 +42,55 @@ const (
 	bitsPerByte = 10
 )
 
-// port is an open serial port. Read answers 0 and no error after readTimeout; Write ends within stalledMax.
-type port interface {
+// Port is an open serial port. Read answers 0 and no error after a while without a byte; Write ends within a second.
+type Port interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
 	// Close ends a Read and a Write under way. It is called once, and takes no longer than a second.
 	Close()
-	// Lines names the modem lines that are on, "none" when the port has no lines.
-	Lines() string
+	// Lines reads the modem lines that the far end drives.
+	Lines() Lines
+	// Raise raises or drops the lines that this end drives: DTR and RTS.
+	Raise(up bool) error
+
+	errorCounts() (errorCounts, bool)
+	moved(path string) bool
 }
+
+// Open opens a port alone for this process, at a speed in bits a second.
+func Open(device string, baud int) (Port, error) { return openPort(device, baud) }
+
+// Lines are the modem lines that the far end of a cable drives.
+type Lines struct {
+	Exist             bool // the port has lines
+	CTS, DSR, DCD, RI bool
+}
+
+// Up says whether any line is on that a partner with power holds up.
+func (l Lines) Up() bool { return l.CTS || l.DSR || l.DCD }
+
+// String names the lines that are on, such as "CTS DSR DCD"; "none" when the port has none.
+func (l Lines) String() string {
+	if !l.Exist {
+		return "none"
+	}
+	var on []string
+	for _, line := range []struct {
+		on   bool
+		name string
+	}{{l.CTS, "CTS"}, {l.DSR, "DSR"}, {l.DCD, "DCD"}, {l.RI, "RI"}} {
+		if line.on {
+			on = append(on, line.name)
+		}
+	}
+	if on == nil {
+		return "all off"
+	}
+	return strings.Join(on, " ")
+}
+
+// errorCounts are those of a driver. They wrap around.
+type errorCounts struct{ frame, overrun, parity uint32 }
 
 // Link is a serial link. It implements interconnect.Link.
 type Link struct {
@@ -57,9 +98,16 @@ type Link struct {
 	baud         int
 	log          hclog.Logger
 	out          *outbox.Outbox
+	open         func(device string, baud int) (Port, error)
 	lines        atomic.Value // string
+	watch        func(interconnect.Lines)
+	wereUp       bool               // the lines were up since the start
+	told         interconnect.Lines // what watch was told last
+	errors       errorCounts        // what the driver said last
+	errorsKnown  bool
 
 	framesOut, framesIn, bytesOut, bytesIn, dropped, garbage, opened atomic.Uint64
+	frameErrors, overruns, parityErrors                              atomic.Uint64
 }
 
 // New returns a link over the port device (on Linux best a path below /dev/serial/by-id) at a speed in bits a
@@ -68,7 +116,7 @@ func New(name, device string, baud int, log hclog.Logger) *Link {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	l := &Link{name: name, device: device, baud: baud, log: log, out: outbox.New(queued)}
+	l := &Link{name: name, device: device, baud: baud, log: log, out: outbox.New(queued), open: openPort}
 	l.lines.Store("")
 	return l
 }
@@ -103,7 +151,44 @@ func (l *Link) Counters() interconnect.LinkCounters {
 	return interconnect.LinkCounters{
 		FramesOut: l.framesOut.Load(), FramesIn: l.framesIn.Load(), BytesOut: l.bytesOut.Load(), BytesIn: l.bytesIn.Load(),
 		Dropped: l.dropped.Load(), Garbage: l.garbage.Load(), Reopened: max(l.opened.Load(), 1) - 1,
+		FrameErrors: l.frameErrors.Load(), Overruns: l.overruns.Load(), ParityErrors: l.parityErrors.Load(),
 	}
+}
+
+// WatchLines has f called when the modem lines tell something else than before. It is called before Run.
+func (l *Link) WatchLines(f func(interconnect.Lines)) { l.watch = f }
+
+// look reads the modem lines and the driver's counters, and finds out whether the path leads to another device.
+func (l *Link) look(p Port) error {
+	lines := p.Lines()
+	l.lines.Store(lines.String())
+	l.wereUp = l.wereUp || lines.Up()
+	switch {
+	case lines.Up():
+		l.tell(interconnect.LinesUp)
+	case lines.Exist && l.wereUp:
+		l.tell(interconnect.LinesDropped)
+	default: // a cable without them looks like a partner that was always without power: neither proves anything
+		l.tell(interconnect.LinesNone)
+	}
+	c, known := p.errorCounts()
+	if known && l.errorsKnown {
+		l.frameErrors.Add(uint64(c.frame - l.errors.frame))
+		l.overruns.Add(uint64(c.overrun - l.errors.overrun))
+		l.parityErrors.Add(uint64(c.parity - l.errors.parity))
+	}
+	l.errors, l.errorsKnown = c, known
+	if p.moved(l.device) {
+		return errors.New("the path leads to another device now")
+	}
+	return nil
+}
+
+func (l *Link) tell(lines interconnect.Lines) {
+	if l.watch != nil && l.told != lines {
+		l.watch(lines)
+	}
+	l.told = lines
 }
 
 // Run keeps the port open until ctx ends, and calls in for every frame and state for every change. It only fails at
@@ -114,16 +199,18 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 	}
 	backoff := backoffFirst
 	for ctx.Err() == nil {
-		p, err := openPort(l.device, l.baud)
+		p, err := l.open(l.device, l.baud)
 		if err == nil {
 			l.opened.Add(1)
 			l.dropped.Add(uint64(l.out.Clear()))
-			l.lines.Store(p.Lines())
+			l.errorsKnown = false
+			_ = l.look(p)
 			state(true, "")
 			l.log.Debug("port is open", "device", l.device, "baud", l.baud, "modem_lines", l.ModemLines())
 			began := time.Now()
 			err = l.serve(ctx, p, in)
 			l.lines.Store("")
+			l.tell(interconnect.LinesUnknown)
 			if time.Since(began) > backoffMax {
 				backoff = backoffFirst
 			}
@@ -145,7 +232,7 @@ func (l *Link) Run(ctx context.Context, in func([]byte), state func(up bool, rea
 
 // serve reads and writes until ctx ends or the port fails, and closes it. Both goroutines have ended when it
 // returns.
-func (l *Link) serve(ctx context.Context, p port, in func([]byte)) error {
+func (l *Link) serve(ctx context.Context, p Port, in func([]byte)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -157,7 +244,7 @@ func (l *Link) serve(ctx context.Context, p port, in func([]byte)) error {
 	return context.Cause(ctx)
 }
 
-func (l *Link) read(ctx context.Context, p port, in func([]byte)) error {
+func (l *Link) read(ctx context.Context, p Port, in func([]byte)) error {
 	frames := cobs.NewSplitter(maxFrame)
 	buf := make([]byte, 512)
 	for ctx.Err() == nil {
@@ -181,19 +268,25 @@ func (l *Link) read(ctx context.Context, p port, in func([]byte)) error {
 
 // write sends what is queued, no faster than the line: what the kernel buffered could not be overtaken by a beat any
 // more.
-func (l *Link) write(ctx context.Context, p port) error {
-	lines := time.NewTicker(linesEvery)
-	defer lines.Stop()
+func (l *Link) write(ctx context.Context, p Port) error {
+	tick := time.NewTicker(linesEvery)
+	defer tick.Stop()
+	looked := time.Now()
 	wire := make([]byte, 0, interconnect.MaxBeatWire)
 	for {
+		if now := time.Now(); now.Sub(looked) >= linesEvery {
+			looked = now
+			if err := l.look(p); err != nil {
+				return err
+			}
+		}
 		frame := l.out.Take()
 		if frame == nil {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-l.out.Wake():
-			case <-lines.C:
-				l.lines.Store(p.Lines())
+			case <-tick.C:
 			}
 			continue
 		}

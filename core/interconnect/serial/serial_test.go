@@ -257,6 +257,117 @@ func TestCableFault(t *testing.T) {
 	}
 }
 
+// TestPathLeadsElsewhere has an adapter come back under its path as another device, while the old one does not hang up.
+func TestPathLeadsElsewhere(t *testing.T) {
+	old, next := newCable(t), newCable(t)
+	la := New("cable", old.device(0), baud, nil)
+	a, _ := run(t, 1, 1, la)
+	b, stopB := run(t, 2, 1, New("cable", old.device(1), baud, nil))
+	awaitKind(t, a, "beat", interconnect.BeatHeard)
+	awaitKind(t, b, "beat", interconnect.BeatHeard)
+	stopB()
+	b, _ = run(t, 2, 2, New("cable", next.device(1), baud, nil))
+	if err := os.Remove(old.device(0)); err != nil {
+		t.Fatal(err)
+	}
+	to, err := os.Readlink(next.device(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(to, old.device(0)); err != nil {
+		t.Fatal(err)
+	}
+	if e := awaitKind(t, a, "link down", interconnect.LinkDown); !strings.Contains(e.Text, "another device") {
+		t.Errorf("reason %q", e.Text)
+	}
+	awaitKind(t, a, "link up", interconnect.LinkUp)
+	await(t, a, "beat over the other device", func(e interconnect.Event) bool {
+		return e.Kind == interconnect.BeatHeard && e.Beat.Incarnation == 2
+	})
+	awaitKind(t, b, "beat over the other device", interconnect.BeatHeard)
+}
+
+// linedPort is a pty with modem lines, which ptys have not.
+type linedPort struct {
+	Port
+	lines  *atomic.Pointer[Lines]
+	counts *atomic.Uint32
+}
+
+func (p *linedPort) Lines() Lines { return *p.lines.Load() }
+
+func (p *linedPort) errorCounts() (errorCounts, bool) {
+	n := p.counts.Load()
+	return errorCounts{frame: n, overrun: 2 * n, parity: 3 * n}, true
+}
+
+// TestModemLines drops and raises the lines of a port: none, up and dropped are told apart, also over a reopening.
+func TestModemLines(t *testing.T) {
+	c := newCable(t)
+	var lines atomic.Pointer[Lines]
+	var counts atomic.Uint32
+	counts.Store(1<<32 - 2)
+	lines.Store(&Lines{Exist: true})
+	la := New("cable", c.device(0), baud, nil)
+	la.open = func(device string, baud int) (Port, error) {
+		p, err := openPort(device, baud)
+		return &linedPort{p, &lines, &counts}, err
+	}
+	a, _ := run(t, 1, 1, la)
+	tells := func(want interconnect.Lines) {
+		t.Helper()
+		e := awaitKind(t, a, "change of the lines to "+want.String(), interconnect.LinesChanged)
+		if e.Lines != want || e.Link != "cable" {
+			t.Fatalf("%+v, want lines %v", e, want)
+		}
+		if got := a.Links()[0].Lines; got != want {
+			t.Errorf("status says %v, want %v", got, want)
+		}
+	}
+	tells(interconnect.LinesNone) // off, and never up: a cable of three wires looks the same
+	lines.Store(&Lines{Exist: true, DCD: true})
+	tells(interconnect.LinesUp)
+	counts.Add(5) // beyond the end of the driver's counter
+	lines.Store(&Lines{Exist: true, RI: true})
+	tells(interconnect.LinesDropped)
+	if s := a.Links()[0]; s.ModemLines != "RI" {
+		t.Errorf("lines %q", s.ModemLines)
+	}
+	until(t, "the driver's counters", func() bool {
+		s := a.Links()[0].Counters
+		return s.FrameErrors == 5 && s.Overruns == 10 && s.ParityErrors == 15
+	})
+	c.unplug()
+	tells(interconnect.LinesUnknown)
+	c.plug()
+	tells(interconnect.LinesDropped) // they were up before
+	lines.Store(&Lines{Exist: true, CTS: true, DSR: true})
+	tells(interconnect.LinesUp)
+	lines.Store(&Lines{})
+	tells(interconnect.LinesNone)
+}
+
+// TestPtyHasNoLines is the legal port without modem lines and counters.
+func TestPtyHasNoLines(t *testing.T) {
+	c := newCable(t)
+	a, _ := run(t, 1, 1, New("cable", c.device(0), baud, nil))
+	if e := awaitKind(t, a, "word about the lines", interconnect.LinesChanged); e.Lines != interconnect.LinesNone {
+		t.Errorf("%+v", e)
+	}
+	s := a.Links()[0]
+	if s.ModemLines != "none" || s.Counters.FrameErrors+s.Counters.Overruns+s.Counters.ParityErrors != 0 {
+		t.Errorf("%+v", s)
+	}
+	p, err := Open(c.device(1), baud)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Raise(true); err == nil {
+		t.Error("a pty has raised a line")
+	}
+}
+
 // TestStalledLine has nobody take bytes off the line: the write is bounded, and the port is opened anew until the
 // line moves.
 func TestStalledLine(t *testing.T) {
