@@ -11,7 +11,8 @@ import (
 // hostGroup is what one server has of one group: mounts and applications, which outlive the agent.
 type hostGroup struct {
 	mounted bool
-	mount   int // number of the mount
+	mount   int  // number of the mount
+	dead    bool // its unit has lost its power since
 	running bool
 	started int // how often applications were started here
 	watched bool
@@ -33,7 +34,7 @@ type worker struct {
 // connected: the switches connect all units of the group to this server.
 func (h *host) connected(g int) bool {
 	for u := range h.w.units {
-		if x := &h.w.units[u]; x.group == g && x.key.Owner != h.id {
+		if x := &h.w.units[u]; x.group == g && (x.key.Owner != h.id || x.off) {
 			return false
 		}
 	}
@@ -54,7 +55,7 @@ func (h *host) ask(a failover.Action) {
 		g := &h.groups[a.Group]
 		e := failover.Event{Group: a.Group, Op: a.Op, Kind: failover.ReadyYes}
 		switch {
-		case a.Kind == failover.Witness && g.mounted && h.connected(a.Group):
+		case a.Kind == failover.Witness && g.mounted && !g.dead && h.connected(a.Group):
 			e.Kind = failover.DiskAnswered
 		case a.Kind == failover.Witness:
 			e.Kind = failover.DiskSilent
@@ -187,7 +188,7 @@ func (h *host) carryOut(a failover.Action) (failover.EventKind, string) {
 	g, now, w := &h.groups[a.Group], h.w.now, h.w
 	switch a.Kind {
 	case failover.Attach:
-		if !g.mounted && (!h.connected(a.Group) || now < g.mountFails) {
+		if g.dead || !g.mounted && (!h.connected(a.Group) || now < g.mountFails) {
 			return failover.AttachFailed, "input/output error"
 		}
 		if !g.mounted {
@@ -204,11 +205,11 @@ func (h *host) carryOut(a failover.Action) (failover.EventKind, string) {
 		if g.running || g.mounted && now < g.unmountFails {
 			return failover.DetachFailed, "target is busy"
 		}
-		g.mounted = false
+		g.mounted, g.dead = false, false
 		return failover.Detached, ""
 	case failover.KillAll:
 		w.check.stops(h, a)
-		g.running, g.mounted = false, false
+		g.running, g.mounted, g.dead = false, false, false
 		return failover.Cleared, ""
 	}
 	w.violate("model", "unknown action %v", a.Kind)
@@ -222,7 +223,7 @@ func (h *host) start(a failover.Action) (failover.EventKind, string) {
 		h.watch(a.Group)
 		return failover.AppsUp, ""
 	}
-	if !g.mounted || now < g.startFails {
+	if !g.mounted || g.dead || now < g.startFails {
 		return failover.StartFailed, "the program ended with code 1"
 	}
 	h.w.check.starts(h, a.Group)
@@ -262,7 +263,7 @@ func (h *host) writes(g int, gen int32) {
 // writeNow is one write to each unit of a group, flushed and acknowledged where the switch connects it.
 func (h *host) writeNow(g int) {
 	s := &h.groups[g]
-	if !s.running || !s.mounted || h.frozen && h.stopped() {
+	if !s.running || !s.mounted || s.dead || h.frozen && h.stopped() {
 		return
 	}
 	for u := range h.w.units {
@@ -327,7 +328,7 @@ func (h *host) agentGone() {
 			}
 		case failover.Detach:
 			if !s.running && h.w.now >= s.unmountFails {
-				s.mounted = false
+				s.mounted, s.dead = false, false
 			}
 		case failover.KillAll, failover.StopApps:
 			if h.w.now >= s.ignoresStop && h.w.now >= s.killFails {

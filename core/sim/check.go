@@ -9,21 +9,23 @@ import (
 // checker looks at the world, never at what a node believes, and says when a promise was broken. What it must know of a
 // node is what the node has done.
 type checker struct {
-	w       *world
-	heardAt [2]time.Duration    // newest beat of the partner that a server has accepted
-	left    [2]bool             // the server has said goodbye, was heard, and is not back
-	toldGen [2]int32            // to which start of the partner
-	leaving [2]bool             // an orderly shutdown was asked for
-	phases  [2][]failover.Phase // as of the last look
-	since   [2][]time.Duration  // of those phases
-	strayed [2][]time.Duration  // since when applications run where the storage is gone; negative: they do not
-	failed  [2][]time.Duration  // newest failure of the group's drives or applications there
-	wokenAt [2]time.Duration
-	woken   [2]int             // how often at that moment
-	askedAt []time.Duration    // by group: newest planned move or shutdown
-	disturb [2][]time.Duration // by unit: until when a server's way to the switch was no good
-	still   []failover.Server  // owners of units that must not change any more; nil: they may
-	alive   [2]map[int]int     // starts of applications when an agent was started; by group
+	w        *world
+	heardAt  [2]time.Duration    // newest beat of the partner that a server has accepted
+	left     [2]bool             // the server has said goodbye, was heard, and is not back
+	toldGen  [2]int32            // to which start of the partner
+	leaving  [2]bool             // an orderly shutdown was asked for
+	phases   [2][]failover.Phase // as of the last look
+	activeAt [2][]time.Duration  // when the group was last active there
+	since    [2][]time.Duration  // of those phases
+	strayed  [2][]time.Duration  // since when applications run where the storage is gone; negative: they do not
+	failed   [2][]time.Duration  // newest failure of the group's drives or applications there
+	off      [2]bool             // switchover was disabled on this server, and is not enabled again
+	wokenAt  [2]time.Duration
+	woken    [2]int             // how often at that moment
+	askedAt  []time.Duration    // by group: newest planned move or shutdown
+	disturb  [2][]time.Duration // by unit: until when a server's way to the switch was no good
+	still    []failover.Server  // owners of units that must not change any more; nil: they may
+	alive    [2]map[int]int     // starts of applications when an agent was started; by group
 }
 
 const never = time.Duration(-1)
@@ -33,6 +35,7 @@ func (c *checker) init(w *world) {
 	n := len(w.s.Pair.Primary)
 	for i := range c.phases {
 		c.phases[i] = make([]failover.Phase, n)
+		c.activeAt[i] = make([]time.Duration, n)
 		c.since[i] = make([]time.Duration, n)
 		c.strayed[i] = make([]time.Duration, n)
 		c.failed[i] = make([]time.Duration, n)
@@ -88,8 +91,42 @@ func (c *checker) swap(u int, key failover.Key, by *host) {
 	if by.recordAt < x.changed {
 		w.violate("L2", "%v takes unit %d, and has not said why", by.id, u)
 	}
+	c.flaps(x, key)
 	if c.still != nil && key.Owner != c.still[u] {
 		w.violate("ping-pong", "unit %d moves from %v to %v without a cause", u, c.still[u], key.Owner)
+	}
+}
+
+// flaps counts how often a group goes from one server to the other by itself: not because a round was won, and not
+// because an operator wants it. x is called before its key changes.
+func (c *checker) flaps(x *unit, key failover.Key) {
+	w := c.w
+	if limit := w.s.Pair.Flap; limit > 0 && x.last == key.Owner.Other() && key.Tag == x.key.Tag && x.tag == key.Tag &&
+		w.now-c.askedAt[x.group] > 10*time.Minute {
+		kept := x.flaps[:0]
+		for _, at := range x.flaps {
+			if w.now-at < time.Hour {
+				kept = append(kept, at)
+			}
+		}
+		x.flaps = append(kept, w.now)
+		// one more, for a move that ended while the server that counts it had no agent
+		if len(x.flaps) > limit+1 {
+			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner, len(x.flaps))
+		}
+	}
+	x.tag = key.Tag
+}
+
+// switched: an operator has switched the mode of the pair on a server, which has it on record.
+func (c *checker) switched(h *host, disabled *bool, maintenance *time.Duration) {
+	for i := range c.off { // until the other one has heard of it, both may be right
+		if disabled != nil && !*disabled || maintenance != nil {
+			c.off[i] = false
+		}
+	}
+	if disabled != nil && *disabled {
+		c.off[h.i] = true
 	}
 }
 
@@ -105,6 +142,9 @@ func (c *checker) claims(h *host, a failover.Action) {
 		finishes := s.New.By == h.id && s.New.Tag > 0 && s.New.Tag == first.Tag && first.By == h.id && s.Unit > 0
 		if silence := w.now - c.heardAt[h.i]; silence < w.s.Pair.Timeout.of()-time.Millisecond && !finishes {
 			w.violate("S6", "%v claims unit %d of a partner whose beat it heard %v ago", h.id, s.Unit, silence)
+		}
+		if c.off[h.i] && !finishes {
+			w.violate("mode", "%v claims unit %d of its partner, though switchover is disabled there", h.id, s.Unit)
 		}
 		if c.left[1-h.i] && c.toldGen[1-h.i] == h.gen {
 			w.violate("S5", "%v claims unit %d of a partner that has left in order", h.id, s.Unit)
@@ -179,9 +219,6 @@ func (c *checker) starts(h *host, g int) {
 			w.violate("S2", "%v starts applications of group %d without unit %d, since %v", h.id, g, u, w.now-x.changed)
 		}
 	}
-	if o := w.other(h); o.groups[g].running && o.connected(g) {
-		w.violate("S1", "%v starts applications of group %d, which run on %v with their storage", h.id, g, o.id)
-	}
 }
 
 // stops: running applications are about to be stopped or killed.
@@ -197,6 +234,11 @@ func (c *checker) stops(h *host, a failover.Action) {
 	switch {
 	case c.leaving[h.i], w.now-c.askedAt[g] < 2*long, w.now-c.failed[h.i][g] < long:
 		return
+	}
+	home := failover.Server(w.s.Pair.Primary[g])
+	if w.s.Pair.Automatic && home != h.id && a.Kind == failover.StopApps && c.phases[h.i][g] == failover.Stopping &&
+		w.now-c.activeAt[h.i][g] >= failbackDelay {
+		return // the configuration wants it home by itself
 	}
 	for u := range w.units {
 		if x := &w.units[u]; x.group == g && (!c.sees(h, u) || w.now-x.changed < c.readsWithin(h)) {
@@ -217,6 +259,9 @@ func (c *checker) stepped(h *host) {
 	for g := range st.Groups {
 		if ph := st.Groups[g].Phase; ph != c.phases[h.i][g] {
 			c.phases[h.i][g], c.since[h.i][g] = ph, c.w.now
+			if ph == failover.Active {
+				c.activeAt[h.i][g] = c.w.now
+			}
 			if len(c.w.waiting) > 0 {
 				c.w.entered(h, g, ph.String())
 			}

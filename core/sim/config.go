@@ -21,6 +21,9 @@ func (c chanceReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// failbackDelay of groups that go home by themselves.
+const failbackDelay = 20 * time.Second
+
 // pairConfig is what config.Load would return for a file of this pair.
 func pairConfig(p *Pair, self failover.Server) (*config.Config, error) {
 	raw, err := json.Marshal(p)
@@ -53,6 +56,7 @@ func pairConfig(p *Pair, self failover.Server) (*config.Config, error) {
 	for g, primary := range p.Primary {
 		c.Groups = append(c.Groups, config.Group{
 			Name: groupName(g), Primary: failover.Server(primary), RestartLimit: p.Restarts, RestartReset: 10 * time.Minute,
+			Failback: p.Automatic, FailbackDelay: failbackDelay, FlapLimit: p.Flap, FlapWindow: time.Hour,
 			Applications: []config.Application{{
 				Kind: "sim", Name: "app", StartTimeout: 20 * time.Second, StopTimeout: 10 * time.Second,
 				Probe: config.Probe{Interval: p.Probe.of(), Timeout: p.Probe.of(), Fall: 3},

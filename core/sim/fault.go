@@ -98,7 +98,8 @@ func (w *world) strikeServer(h *host, f *Fault, until time.Duration) bool {
 	case "agent-starved":
 		h.starvedUntil = until
 		w.starve(h, h.gen)
-	case "clock-step": // nothing that a node does may follow it: its clock is monotonic
+	case "clock-step": // a running agent's clock is monotonic: the next start sees it
+		h.wall += f.For.of()
 	case "network-check-fails":
 		w.network(h, failover.No)
 		w.after(f.For.of(), func() { w.network(h, failover.Yes) })
@@ -136,6 +137,7 @@ func (w *world) strikeState(h *host, f *Fault, until time.Duration) bool {
 			h.powerOff()
 		}
 		h.disk.wipe()
+		w.check.off[h.i] = false
 		w.comesBack(h, 30*time.Second+f.For.of())
 	default:
 		return false
@@ -160,10 +162,7 @@ func (w *world) strikeSwitch(h *host, f *Fault, until time.Duration) bool {
 	case "switch-fails-mid-claim":
 		p.midClaim = until
 	case "switch-restarts":
-		for _, s := range w.hosts {
-			s.ports[f.Other].mute = until
-		}
-		w.after(f.For.of(), func() { w.restart(f.Other) })
+		w.powerCycle(f.Other, until)
 	default:
 		return false
 	}
@@ -251,10 +250,38 @@ func (w *world) operate(h *host, f *Fault) bool {
 		w.clear(h, f.Other)
 	case "op-shutdown":
 		w.shutdown(h, f.For.of())
+	case "op-disable":
+		off := true
+		w.mode(h, &off, nil)
+		w.after(f.For.of(), func() {
+			if !w.calm {
+				w.enable(h)
+			}
+		})
+	case "op-maintenance":
+		d := f.For.of()
+		w.mode(h, nil, &d)
 	default:
 		return false
 	}
 	return true
+}
+
+// mode is what an operator switches for the pair.
+func (w *world) mode(h *host, disabled *bool, maintenance *time.Duration) {
+	h.input(func() {
+		h.loop.Do(func() {
+			if h.loop.SetMode(disabled, maintenance, "simulated") {
+				w.check.switched(h, disabled, maintenance)
+			}
+		})
+	})
+}
+
+// enable lets things move again.
+func (w *world) enable(h *host) {
+	on, none := false, time.Duration(0)
+	w.mode(h, &on, &none)
 }
 
 func (w *world) clear(h *host, g int) {
@@ -301,7 +328,7 @@ func (w *world) shutdown(h *host, back time.Duration) {
 	w.check.leaves(h)
 	gen := h.gen
 	begin := func() {
-		if h.gen == gen {
+		if h.gen == gen && !w.calm {
 			h.input(func() { h.loop.Do(h.loop.Shutdown) })
 			w.awaitParked(h, gen, w.now+40*time.Second)
 		}
@@ -366,6 +393,11 @@ func (w *world) heal(lone int) {
 	w.calm, w.healed, w.waiting = true, w.now, nil
 	for _, l := range w.links {
 		l.heal()
+	}
+	for u := range w.units {
+		if w.units[u].off {
+			w.restart(u)
+		}
 	}
 	for _, h := range w.hosts {
 		clear(h.ports)

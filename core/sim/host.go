@@ -21,18 +21,19 @@ var nobodyListens = hclog.NewNullLogger()
 
 // host is one server: its agent while it runs, and what outlives the agent. It is the world of the agent's loop.
 type host struct {
-	w      *world
-	i      int
-	id     failover.Server
-	cfg    *config.Config
-	on     bool // has power
-	up     bool // the agent runs
-	gen    int32
-	boots  int
-	bootID string
-	disk   *disk
-	ports  []port // by unit
-	groups []hostGroup
+	w              *world
+	i              int
+	id             failover.Server
+	cfg            *config.Config
+	on             bool // has power
+	up             bool // the agent runs
+	gen            int32
+	boots          int
+	bootID         string
+	wall, wallThen time.Duration // by how much the wall clock is wrong, and was when the agent was started
+	disk           *disk
+	ports          []port // by unit
+	groups         []hostGroup
 	// of the agent
 	loop      *loop.Loop
 	end       *interconnect.Endpoint
@@ -73,7 +74,7 @@ func (h *host) stopped() bool { return h.w.now < h.stoppedUntil }
 
 // time is virtual time as this server's clock shows it. The two have no relation.
 func (h *host) time() time.Time {
-	return epoch.Add(h.w.now + time.Duration(h.i)*1234567*time.Microsecond)
+	return epoch.Add(h.w.now + h.wallThen + time.Duration(h.i)*1234567*time.Microsecond)
 }
 
 // moment turns a moment of the decision's clock into virtual time.
@@ -90,6 +91,7 @@ func (h *host) boot() {
 		h.bootID = fmt.Sprintf("boot-%d-%d", h.id, h.boots)
 	}
 	h.gen++
+	h.wallThen = h.wall
 	incarnation, hard, err := h.openState()
 	if err != nil { // the agent does not start; an operator replaces the damaged state, or the disk
 		w.note("%v: the agent cannot start: %v", h.id, err)
@@ -276,7 +278,8 @@ func (h *host) powerOff() {
 	h.gen++
 	h.disk.powerLost()
 	for g := range h.groups {
-		h.groups[g].running, h.groups[g].mounted = false, false
+		s := &h.groups[g]
+		s.running, s.mounted, s.dead, s.ill = false, false, false, false
 	}
 	h.w.check.poweredOff(h)
 }

@@ -50,7 +50,11 @@ func (w *world) bound() time.Duration {
 		gp := &p.Groups[g]
 		t += 3*(gp.AttachTimeout+gp.StartTimeout+gp.StopTimeout) + p.DetachTimeout + p.KillTimeout
 	}
-	return time.Duration(t)*time.Millisecond + 30*time.Second
+	d := time.Duration(t)*time.Millisecond + 30*time.Second
+	if w.s.Pair.Automatic {
+		d += 2 * failbackDelay
+	}
+	return d
 }
 
 // settle waits until all is well, with an operator who clears what asks for it.
@@ -68,8 +72,12 @@ func (w *world) tend(d time.Duration, until func() bool) bool {
 				continue
 			}
 			st := h.loop.State()
+			if st.Off() {
+				w.enable(h)
+			}
 			for g := range st.Groups {
-				if gr := &st.Groups[g]; gr.Phase == failover.Faulted || st.Now < gr.BlockedUntil {
+				_, flapping := st.Flapping(h.loop.Params(), g)
+				if gr := &st.Groups[g]; gr.Phase == failover.Faulted || st.Now < gr.BlockedUntil || flapping {
 					w.clear(h, g)
 				}
 			}
@@ -115,7 +123,8 @@ func (w *world) calmDown() {
 	if len(w.bad) > 0 {
 		return
 	}
-	w.run(3*time.Second, nil) // what each was told last is a moment old
+	// what each was told last is a moment old, and a link is at fault until it has been heard for a while
+	w.run(3*time.Second+w.s.Pair.Timeout.of(), nil)
 	if len(w.bad) > 0 {
 		return
 	}
@@ -151,7 +160,7 @@ func (w *world) death(h *host) {
 	w.run(time.Duration(w.faultChance.Int64N(int64(20*time.Second))), nil)
 	h.boot()
 	w.settle("after a death")
-	if moved && len(w.bad) == 0 && !all() {
+	if moved && len(w.bad) == 0 && !all() && !w.s.Pair.Automatic {
 		w.violate("ping-pong", "something went back to %v when it returned:%v", h.id, w)
 	}
 	w.calmDown()

@@ -106,7 +106,9 @@ func drawPair(r *rand.Rand) Pair {
 			p.Newer = append(p.Newer, r.IntN(2) == 0)
 		}
 	}
-	p.Status = []MS{1_000, 60_000, 600_000, 3_600_000}[r.IntN(4)]
+	p.Status = []MS{1_000, 600_000, 600_000, 3_600_000, 3_600_000, 3_600_000}[r.IntN(6)]
+	p.Automatic = r.IntN(4) == 0
+	p.Flap = r.IntN(4)
 	p.Restarts = r.IntN(3)
 	p.Probe = []MS{500, 1000, 5000}[r.IntN(3)]
 	p.Mount = []MS{50, 300, 2000}[r.IntN(3)]
@@ -121,7 +123,7 @@ func Draw(seed uint64) Script {
 	s.Until = 20_000 + MS(r.IntN(100_000)) + s.Pair.Timeout*5
 	s.Calm = 10_000 + s.Pair.Timeout*3
 	if r.IntN(6) == 0 { // a long quiet life: what takes hours to go wrong must not
-		s.Calm += s.Pair.Interval * MS(2_000+r.IntN(20_000))
+		s.Calm += s.Pair.Interval * MS(300+r.IntN(3_000))
 	}
 	if r.IntN(3) == 0 {
 		s.Lone = 1 + r.IntN(2)
@@ -234,6 +236,8 @@ var classes = []class{
 	{"op-failback", 3, anyServer},
 	{"op-clear", 3, anyGroup},
 	{"op-shutdown", 3, timed},
+	{"op-disable", 2, timed},
+	{"op-maintenance", 2, timed},
 }
 
 // phasesToHit are those that a fault may wait for.

@@ -18,6 +18,9 @@ type unit struct {
 	mount   int             // the newest mount
 	durable uint64          // writes that are on it
 	acked   uint64          // writes of which an application was told that they are
+	off     bool            // it has no power
+	tag     uint32          // of the key under which a server got it last
+	flaps   []time.Duration
 }
 
 // port is what lies between one server and one unit's switch.
@@ -200,9 +203,28 @@ func (w *world) put(u int, key failover.Key, by *host) {
 	}
 }
 
+// powerCycle takes the power from a unit and its switch for a while: what is mounted from it is dead from then on.
+func (w *world) powerCycle(u int, until time.Duration) {
+	x := &w.units[u]
+	x.off = true
+	for _, h := range w.hosts {
+		h.ports[u].mute = until
+		if s := &h.groups[x.group]; s.mounted {
+			s.dead = true
+			h.fail(x.group, true)
+		}
+	}
+	w.after(until-w.now, func() {
+		if x.off {
+			w.restart(u)
+		}
+	})
+}
+
 // restart lets a unit's switch come back from a power cycle: connected to port 1 under a newer epoch, as its protocol
 // asks.
 func (w *world) restart(u int) {
+	w.units[u].off = false
 	key := w.units[u].key
 	key.Owner, key.N = failover.Server(w.s.Pair.Primary[w.units[u].group]), key.N+1
 	w.put(u, key, nil)

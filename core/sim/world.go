@@ -151,7 +151,8 @@ func (w *world) runsOn(g int) failover.Server {
 		return o
 	}
 	h := w.of(o)
-	if h.works() && h.loop.State().Groups[g].Phase == failover.Active && h.groups[g].mounted && h.groups[g].running {
+	if h.works() && h.loop.State().Groups[g].Phase == failover.Active && h.groups[g].mounted && h.groups[g].running &&
+		!h.groups[g].ill && !h.groups[g].dead {
 		return o
 	}
 	return failover.Nobody
@@ -161,7 +162,7 @@ func (w *world) runsOn(g int) failover.Server {
 func (w *world) settled() bool {
 	for g := range w.s.Pair.Primary {
 		o := w.runsOn(g)
-		if o == failover.Nobody {
+		if o == failover.Nobody || w.s.Pair.Automatic && o != failover.Server(w.s.Pair.Primary[g]) {
 			return false
 		}
 		p := w.of(o.Other())

@@ -283,6 +283,9 @@ func (lp *Loop) Next() time.Time {
 	if lp.failing && wake.Before(lp.retryAt) {
 		wake = lp.retryAt // do not spin on a decision that cannot be recorded
 	}
+	if wake.Before(now) {
+		wake = now // what is overdue already is late only from now on: it is told once
+	}
 	lp.wake = wake
 	return wake
 }
