@@ -16,6 +16,7 @@ type hostGroup struct {
 	running bool
 	started int // how often applications were started here
 	watched bool
+	probing int
 	ill     bool // the applications run, and fail their checks
 	work    worker
 	// faults, until when
@@ -289,17 +290,19 @@ func (h *host) fail(g int, ill bool) {
 	h.noticeSoon(g)
 }
 
-// noticeSoon lets probes notice what has failed: three in a row.
+// noticeSoon lets probes notice what has failed, by three failures in a row, and tell it again while it goes on.
 func (h *host) noticeSoon(g int) {
 	gen := h.gen
+	s := &h.groups[g]
+	s.probing++
+	probing := s.probing
 	h.w.after(3*h.w.s.Pair.Probe.of(), func() {
-		s := &h.groups[g]
-		if h.gen != gen || !s.watched || s.running && !s.ill {
+		if h.gen != gen || !s.watched || s.probing != probing || s.running && !s.ill {
 			return
 		}
-		s.watched = false
 		h.w.check.failure(h, g)
 		h.show(g)
+		h.noticeSoon(g)
 		h.answer(failover.Event{Kind: failover.AppsFailed, Group: g, Text: "it failed its checks"})
 	})
 }

@@ -20,6 +20,7 @@ type checker struct {
 	strayed  [2][]time.Duration  // since when applications run where the storage is gone; negative: they do not
 	failed   [2][]time.Duration  // newest failure of the group's drives or applications there
 	off      [2]bool             // switchover was disabled on this server, and is not enabled again
+	modeSeq  [2]uint32
 	wokenAt  [2]time.Duration
 	woken    [2]int             // how often at that moment
 	askedAt  []time.Duration    // by group: newest planned move or shutdown
@@ -112,10 +113,20 @@ func (c *checker) flaps(x *unit, key failover.Key) {
 		x.flaps = append(kept, w.now)
 		// one more, for a move that ended while the server that counts it had no agent
 		if len(x.flaps) > limit+1 {
-			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner, len(x.flaps))
+			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
+				len(x.flaps))
 		}
 	}
 	x.tag = key.Tag
+}
+
+// cleared: an operator has looked at a group, and its moves are counted anew.
+func (c *checker) cleared(g int) {
+	for u := range c.w.units {
+		if x := &c.w.units[u]; x.group == g {
+			x.flaps = x.flaps[:0]
+		}
+	}
 }
 
 // switched: an operator has switched the mode of the pair on a server, which has it on record.
@@ -126,7 +137,7 @@ func (c *checker) switched(h *host, disabled *bool, maintenance *time.Duration) 
 		}
 	}
 	if disabled != nil && *disabled {
-		c.off[h.i] = true
+		c.off[h.i], c.modeSeq[h.i] = true, h.loop.State().Hard.Mode.Seq
 	}
 }
 
@@ -143,7 +154,9 @@ func (c *checker) claims(h *host, a failover.Action) {
 		if silence := w.now - c.heardAt[h.i]; silence < w.s.Pair.Timeout.of()-time.Millisecond && !finishes {
 			w.violate("S6", "%v claims unit %d of a partner whose beat it heard %v ago", h.id, s.Unit, silence)
 		}
-		if c.off[h.i] && !finishes {
+		// of two changes of the mode that did not know of each other the one with the higher number holds
+		mode := h.loop.State().Hard.Mode
+		if c.off[h.i] = c.off[h.i] && mode.By == h.id && mode.Seq == c.modeSeq[h.i]; c.off[h.i] && !finishes {
 			w.violate("mode", "%v claims unit %d of its partner, though switchover is disabled there", h.id, s.Unit)
 		}
 		if c.left[1-h.i] && c.toldGen[1-h.i] == h.gen {

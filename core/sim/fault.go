@@ -286,6 +286,7 @@ func (w *world) enable(h *host) {
 
 func (w *world) clear(h *host, g int) {
 	h.input(func() { h.loop.Do(func() { h.loop.Clear(g) }) })
+	w.check.cleared(g)
 }
 
 // move asks for a planned move of a group away from its owner, as core/node does for an operator.

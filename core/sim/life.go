@@ -8,6 +8,7 @@ import (
 
 // live runs a script to its end, or to the first violation.
 func (w *world) live() {
+	w.note("%+v", w.s.Pair)
 	w.start()
 	w.arrange()
 	w.run(w.s.Until.of(), nil)
@@ -24,6 +25,9 @@ func (w *world) live() {
 	}
 	w.settle("after faults")
 	w.calmDown()
+	if w.s.Restart != 0 && len(w.bad) == 0 {
+		w.restarted(w.hosts[w.s.Restart-1])
+	}
 	if w.s.Death != 0 && len(w.bad) == 0 {
 		w.death(w.hosts[w.s.Death-1])
 	}
@@ -77,6 +81,9 @@ func (w *world) tend(d time.Duration, until func() bool) bool {
 			}
 			for g := range st.Groups {
 				_, flapping := st.Flapping(h.loop.Params(), g)
+				if st.Groups[g].Phase == failover.Faulted && h.groups[g].dead {
+					h.groups[g].running, h.groups[g].mounted, h.groups[g].dead = false, false, false // ends what holds it
+				}
 				if gr := &st.Groups[g]; gr.Phase == failover.Faulted || st.Now < gr.BlockedUntil || flapping {
 					w.clear(h, g)
 				}
@@ -135,6 +142,30 @@ func (w *world) calmDown() {
 		w.violate("L2", "nothing happened, and the pair is not well any more:%v", w)
 	}
 	w.check.still = nil
+}
+
+// restarted kills the agent of a settled pair and starts it again within the time-out: applications do not notice (D2).
+func (w *world) restarted(h *host) {
+	var before []int
+	for g := range h.groups {
+		before = append(before, h.groups[g].started)
+	}
+	h.die()
+	w.run(time.Duration(w.faultChance.Int64N(int64(w.s.Pair.Timeout.of()/2))), nil)
+	h.boot()
+	w.settle("after a restart of an agent")
+	for g := range h.groups {
+		s := &h.groups[g]
+		if len(w.bad) == 0 && (s.started != before[g] || w.owner(g) == h.id && !s.running) {
+			w.violate("D2", "a restart of the agent of %v has ended applications of group %d, or started them again", h.id, g)
+		}
+	}
+	w.calmDown()
+	for g := range h.groups {
+		if len(w.bad) == 0 && h.groups[g].started != before[g] {
+			w.violate("D2", "a restart of the agent of %v has started applications of group %d again", h.id, g)
+		}
+	}
 }
 
 // death takes a server away from a settled pair: the other one takes over within its budget, and keeps what it has when

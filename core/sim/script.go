@@ -8,14 +8,15 @@ import (
 
 // Script is one schedule: everything that makes a run what it is.
 type Script struct {
-	Name   string  `json:"name,omitempty"` // what it shows
-	Seed   uint64  `json:"seed"`           // of chance: latencies, which frame is lost, …
-	Pair   Pair    `json:"pair"`
-	Faults []Fault `json:"faults"`
-	Until  MS      `json:"faults_end_ms"`
-	Lone   int     `json:"lone,omitempty"`  // when faults end, only this server lives for a while
-	Death  int     `json:"death,omitempty"` // when all is well again, this server loses power and comes back
-	Calm   MS      `json:"calm_ms"`         // at the end nothing happens for so long
+	Name    string  `json:"name,omitempty"` // what it shows
+	Seed    uint64  `json:"seed"`           // of chance: latencies, which frame is lost, …
+	Pair    Pair    `json:"pair"`
+	Faults  []Fault `json:"faults"`
+	Until   MS      `json:"faults_end_ms"`
+	Lone    int     `json:"lone,omitempty"`    // when faults end, only this server lives for a while
+	Death   int     `json:"death,omitempty"`   // when all is well again, this server loses power and comes back
+	Restart int     `json:"restart,omitempty"` // before that its agent is killed and started again at once
+	Calm    MS      `json:"calm_ms"`           // at the end nothing happens for so long
 }
 
 // MS is a time in milliseconds.
@@ -130,6 +131,9 @@ func Draw(seed uint64) Script {
 	}
 	if r.IntN(3) == 0 {
 		s.Death = 1 + r.IntN(2)
+	}
+	if r.IntN(3) == 0 {
+		s.Restart = 1 + r.IntN(2)
 	}
 	s.Faults = drawFaults(r, &s)
 	return s
