@@ -183,7 +183,8 @@ func Shrink(s Script, rule string) Script {
 		}
 	}
 	for _, f := range []func(*Script){
-		func(t *Script) { t.Death = 0 }, func(t *Script) { t.Restart = 0 }, func(t *Script) { t.Lone = 0 }, func(t *Script) { t.Calm = 10_000 },
+		func(t *Script) { t.Death = 0 }, func(t *Script) { t.Restart = 0 }, func(t *Script) { t.Lone = 0 },
+		func(t *Script) { t.Calm = 10_000 },
 		func(t *Script) { t.Pair.Old = 0 }, func(t *Script) { t.Pair.Newer = nil }, func(t *Script) { t.Pair.Moves = false },
 	} {
 		t := s

@@ -189,12 +189,12 @@ func (w *world) String() string {
 			continue
 		}
 		st := h.loop.State()
-		fmt.Fprintf(&b, " moves=%d verdict=%v up=%v lost=%v P=%d C=%d agreed=%v", len(h.moves), st.Partner.Verdict, st.Partner.Up,
-			st.Partner.Lost, st.Hard.Promised, st.Hard.Common, st.Agreed())
+		fmt.Fprintf(&b, " moves=%d verdict=%v up=%v lost=%v P=%d C=%d agreed=%v", len(h.moves),
+			st.Partner.Verdict, st.Partner.Up, st.Partner.Lost, st.Hard.Promised, st.Hard.Common, st.Agreed())
 		for g := range h.groups {
-			gr := &st.Groups[g]
+			gr, s := &st.Groups[g], &h.groups[g]
 			fmt.Fprintf(&b, "\n    group %d %v mounted=%v running=%v ill=%v dead=%v role=%d blocked=%v fails=%d", g, gr.Phase,
-				h.groups[g].mounted, h.groups[g].running, h.groups[g].ill, h.groups[g].dead, gr.Move.Role, st.Now < gr.BlockedUntil, gr.Fails)
+				s.mounted, s.running, s.ill, s.dead, gr.Move.Role, st.Now < gr.BlockedUntil, gr.Fails)
 		}
 	}
 	for u := range w.units {
