@@ -95,9 +95,9 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	}
 	a.node, err = node.New(node.Options{
 		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
-		Store: a.store, Ledger: a.ledger, Interconnect: a.links, Network: networkCheck(c), Log: log.Named("node"),
-		Version: Version,
-		BootID:  boot, Incarnation: a.store.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
+		Store: a.store, Ledger: a.ledger, Decisions: a.store.Decisions(), Interconnect: a.links, Network: networkCheck(c),
+		Log: log.Named("node"), Version: Version, BootID: boot, Incarnation: a.store.Incarnation(),
+		WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
 	})
 	return a, err
 }

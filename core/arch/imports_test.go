@@ -29,6 +29,8 @@ var borders = []struct {
 	{"core/config/...", append([]string{"core/node/..."}, drivers...), "reading a configuration starts nothing"},
 	{"core/control/...", append([]string{"core/node/...", "core/failover/..."}, drivers...), "a protocol decides nothing"},
 	{"core/store/...", []string{"core/..."}, "what is kept is bytes and events, and no one's types"},
+	{"core/decision/...", append([]string{"core/node/...", "core/config/...", "core/control/..."}, drivers...),
+		"what is on record is read without a pair"},
 	{"core/ledger/...", append([]string{"core/node/...", "core/config/...", "core/control/..."}, drivers...),
 		"what is on record is read without a pair"},
 	{"plugins/...", []string{"core/...", "cmd/..."}, "a plugin is a program of its own, by any vendor"},

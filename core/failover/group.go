@@ -13,6 +13,7 @@ func (x *stepper) feed(g int, e Event) {
 	if row < 0 {
 		return
 	}
+	x.took(g, row, e.Kind)
 	r := &Table[row]
 	from := gr.Phase
 	again := gr.Row == row && from == r.To && e.Kind == AppsFailed && len(r.Do) == 0

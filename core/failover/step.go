@@ -6,19 +6,23 @@ package failover
 // keeps the old state.
 func Step(p *Params, s State, e Event) (State, []Action) {
 	x := &stepper{p: p, s: s.Clone()}
-	x.s.Now = max(x.s.Now, e.At)
-	x.take(e)
-	x.settle()
+	x.run(e)
 	return x.s, x.out
+}
+
+// run reports whether the event itself was taken.
+func (x *stepper) run(e Event) bool {
+	x.s.Now = max(x.s.Now, e.At)
+	taken := x.try(func() { x.take(e) })
+	x.settle()
+	return taken
 }
 
 // StepUnrecorded is Step for a caller whose disk refuses the hard state: it does only what needs no record, so that a
 // loss of storage is acted on all the same. It reports whether e itself was taken.
 func StepUnrecorded(p *Params, s State, e Event) (State, []Action, bool) {
 	x := &stepper{p: p, s: s.Clone(), unrecorded: true}
-	x.s.Now = max(x.s.Now, e.At)
-	taken := x.try(func() { x.take(e) })
-	x.settle()
+	taken := x.run(e)
 	return x.s, x.out, taken
 }
 
@@ -78,7 +82,8 @@ type stepper struct {
 	s   State
 	out []Action
 
-	unrecorded bool // the hard state cannot be written: parts that would change it are left undone
+	taken      *[]Taken // nil, but for Trace
+	unrecorded bool     // the hard state cannot be written: parts that would change it are left undone
 }
 
 // try does one part of a step, and reports whether it was done.
@@ -87,12 +92,15 @@ func (x *stepper) try(part func()) bool {
 		part()
 		return true
 	}
-	before, out := x.s.Clone(), len(x.out)
+	before, out, rows := x.s.Clone(), len(x.out), x.rows()
 	part()
 	if x.s.Hard.Equal(before.Hard) {
 		return true
 	}
 	x.s, x.out = before, x.out[:out]
+	if x.taken != nil {
+		*x.taken = (*x.taken)[:rows]
+	}
 	return false
 }
 

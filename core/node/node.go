@@ -75,6 +75,7 @@ type Options struct {
 	PluginStatus func() []control.Plugin
 	Store        Store
 	Ledger       *ledger.Recorder // nil: none is written
+	Decisions    interface{ Note(store.Record) }
 	Interconnect Interconnect
 	// Network answers whether the targets of the network check are reachable; nil when none are configured.
 	Network     func(context.Context) failover.Answer
@@ -94,6 +95,9 @@ type Node struct {
 
 	loop *loop.Loop // owned by Run's goroutine
 	view *loop.View
+
+	decisions chan made // on their way to the disk
+	lost      int       // decisions that found no room there; owned by the loop
 
 	events  chan failover.Event
 	calls   chan func()
@@ -118,7 +122,7 @@ func New(o Options) (*Node, error) {
 	n := &Node{
 		o: o, cfg: o.Config,
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
-		events: make(chan failover.Event, 256), calls: make(chan func(), 16),
+		decisions: make(chan made, 64), events: make(chan failover.Event, 256), calls: make(chan func(), 16),
 		done: make(chan struct{}),
 	}
 	var hard failover.Hard
@@ -127,7 +131,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.loop = loop.New(loop.Options{
 		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
-		Incarnation: o.Incarnation,
+		Incarnation: o.Incarnation, Decided: n.decided,
 	})
 	n.view = n.loop.View()
 	for g := range o.Config.Groups {
@@ -143,6 +147,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer close(n.done)
 	defer n.wg.Wait()
 	defer n.stop()
+	defer close(n.decisions)
+	n.goRun(n.keepDecisions)
 	for _, w := range n.workers {
 		n.goRun(w.run)
 	}

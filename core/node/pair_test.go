@@ -19,6 +19,7 @@ import (
 
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/decision"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
@@ -251,7 +252,7 @@ func (p *pair) start(name string) *side {
 	rec := ledger.New(ledger.Options{Log: st.Ledger(), Self: c.Self, Servers: [2]string{"rocky", "apollo"}, Units: units,
 		Boot: "boot", Incarnation: st.Incarnation()})
 	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name},
-		Store: fullDisk{st, p, name}, Ledger: rec, Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
+		Store: fullDisk{st, p, name}, Ledger: rec, Decisions: st.Decisions(), Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -289,6 +290,37 @@ func (p *pair) audit() {
 	}
 	if r := ledger.Audit(l[0], l[1]); r.Verdict != ledger.Proven {
 		p.t.Errorf("%s", r)
+	}
+	for _, name := range []string{"rocky", "apollo"} {
+		p.replay(filepath.Join(p.dir, name, "state"))
+	}
+}
+
+// replay makes every decision of a server again, and looks for those that its journal names.
+func (p *pair) replay(dir string) {
+	kept, err := store.ReadLog(dir, store.DecisionsName)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, rec := range kept.Records {
+		d, err := decision.Decode(rec)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		ids[d.ID] = true
+		if r, err := d.Replay(); err != nil || !r.Identical {
+			p.t.Errorf("decision %s is not made again: %v, %v\n%s", d.ID, r.Differs, err, d.Explain(r))
+		}
+	}
+	journal, err := store.ReadLog(dir, store.JournalName)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, r := range journal.Records {
+		if r.Kind == store.KindGroup && r.ID == "" || r.ID != "" && !ids[r.ID] {
+			p.t.Errorf("journal, position %d: decision %q is not on record: %+v", r.Pos, r.ID, r)
+		}
 	}
 }
 

@@ -9,12 +9,14 @@ package loop
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/decision"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/store"
@@ -55,6 +57,8 @@ type Options struct {
 	Incarnation int    // of the agent
 	// StatusEvery is how often the partner is told how things are here when no phase has changed; 0: once a second.
 	StatusEvery time.Duration
+	// Decided takes each decision with the state that came of it, and does not wait. nil: they are not kept.
+	Decided func(d decision.Decision, after failover.State)
 }
 
 // Loop is one server's logic. None of its methods may run beside another one, but those of its View.
@@ -68,6 +72,7 @@ type Loop struct {
 	start  time.Time
 	view   View
 
+	decisions   decisions
 	state       failover.State
 	detector    *interconnect.Detector
 	heardAt     time.Time // newest beat on any link
@@ -109,6 +114,7 @@ func New(o Options) *Loop {
 	}
 	lp.detector = interconnect.NewDetector(names, o.Config.Interconnect.Timeout)
 	lp.view.init(o.Config, lp.start)
+	lp.initDecisions()
 	return lp
 }
 
@@ -169,11 +175,13 @@ func (lp *Loop) step(e failover.Event) bool {
 // only what needs no record is done; what would have been done besides is asked for again by time, or owed.
 func (lp *Loop) take(e failover.Event) bool {
 	e.At = lp.ticks()
+	e.Text = strings.ToValidUTF8(e.Text, "\uFFFD") // what is on record comes back as it was
 	next, actions := failover.Step(&lp.params, lp.state, e)
-	taken := true
+	taken, unrecorded := true, false
 	if !next.Hard.Equal(lp.state.Hard) {
 		if err := lp.w.SaveHard(next.Hard); err != nil {
 			lp.hardFailed(err)
+			unrecorded = true
 			if next, actions, taken = failover.StepUnrecorded(&lp.params, lp.state, e); !taken {
 				lp.owe(e)
 			}
@@ -183,6 +191,7 @@ func (lp *Loop) take(e failover.Event) bool {
 	}
 	before := lp.state
 	lp.state = next
+	lp.decided(before, e, unrecorded, actions)
 	lp.publishBeat()
 	lp.noteVerdict(&before)
 	var wanted []failover.Action
@@ -193,6 +202,7 @@ func (lp *Loop) take(e failover.Event) bool {
 		}
 		lp.act(a)
 	}
+	lp.decisions.id = ""
 	if next.Hard.Equal(before.Hard) && !next.Hard.Same(before.Hard) {
 		if err := lp.w.SaveHard(next.Hard); err != nil { // worth keeping, but nothing depends on it
 			lp.o.Log.Warn("what the decision would like to remember was not written", "error", err)
@@ -385,6 +395,9 @@ func (lp *Loop) note(a failover.Action) {
 // record writes into the journal, with this server's name.
 func (lp *Loop) record(r store.Record) {
 	r.Server = lp.self
+	if r.ID == "" {
+		r.ID = lp.decisions.id
+	}
 	if r.At.IsZero() {
 		r.At = lp.now()
 	}
