@@ -151,6 +151,7 @@ do.`,
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
+	root.AddCommand(a.whyCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

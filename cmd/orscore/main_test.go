@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "exits": exits, "await": await, "ledgers": ledgers,
+			"decisions": decisions,
 		},
 		ContinueOnError: true,
 	})

@@ -47,16 +47,31 @@ func (a *app) socketPath() (string, error) {
 	if err != nil {
 		return "", &exitError{exitUsage, fmt.Errorf("ORS-7007: where the agent listens is not known: %w", err)}
 	}
-	dir, err := runDir(a.config, src, a.server)
+	dir, err := agentFolder(a.config, src, a.server, "run_dir", "/run/ors")
 	if err != nil {
 		return "", &exitError{exitUsage, fmt.Errorf("ORS-7007: where the agent listens is not known: %w", err)}
 	}
 	return filepath.Join(dir, "control.sock"), nil
 }
 
-// runDir reads agent.run_dir out of a configuration, and nothing else.
-func runDir(name string, src []byte, server string) (string, error) {
-	const otherwise = "/run/ors"
+// stateDir is asked, else what the configuration says, of which only agent.state_dir is read.
+func (a *app) stateDir(asked string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	src, err := os.ReadFile(a.config)
+	if err != nil {
+		return "", &exitError{exitUsage, fmt.Errorf("ORS-7007: where the state is kept is not known: %w", err)}
+	}
+	dir, err := agentFolder(a.config, src, a.server, "state_dir", "/var/lib/ors")
+	if err != nil {
+		return "", &exitError{exitUsage, fmt.Errorf("ORS-7007: where the state is kept is not known: %w", err)}
+	}
+	return dir, nil
+}
+
+// agentFolder reads one folder of the agent block out of a configuration, and nothing else.
+func agentFolder(name string, src []byte, server, what, otherwise string) (string, error) {
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	if diags.HasErrors() {
 		return "", diags
@@ -69,8 +84,8 @@ func runDir(name string, src []byte, server string) (string, error) {
 	}
 	self := selfName(top.Blocks.OfType("server"), server)
 	for _, b := range top.Blocks.OfType("agent") {
-		body, _, diags := b.Body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "run_dir"}}})
-		attr := body.Attributes["run_dir"]
+		body, _, diags := b.Body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: what}}})
+		attr := body.Attributes[what]
 		if diags.HasErrors() || attr == nil {
 			continue
 		}
@@ -79,7 +94,7 @@ func runDir(name string, src []byte, server string) (string, error) {
 			return "", diags
 		}
 		if v.IsNull() || !v.IsWhollyKnown() || v.Type() != cty.String {
-			return "", fmt.Errorf("%s: agent.run_dir is not a string", attr.Range)
+			return "", fmt.Errorf("%s: agent.%s is not a string", attr.Range, what)
 		}
 		return v.AsString(), nil
 	}

@@ -65,8 +65,21 @@ type Link struct {
 	Age  time.Duration `json:"age_ns"` // of the newest beat
 }
 
-// Rules is the digest of the table that this program decides by.
-func Rules() string { return digest([]byte(failover.Dump())) }
+// Rules is the digest of what this program decides by: the table, and the names that numbers on record stand for.
+func Rules() string {
+	var b strings.Builder
+	b.WriteString(failover.Dump())
+	for e := failover.EventKind(0); e.Known(); e++ {
+		b.WriteString(e.String() + "\n")
+	}
+	for a := failover.ActionKind(0); a.Known(); a++ {
+		b.WriteString(a.String() + "\n")
+	}
+	for p := failover.Phase(0); p.Known(); p++ {
+		b.WriteString(p.String() + "\n")
+	}
+	return digest([]byte(b.String()))
+}
 
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)

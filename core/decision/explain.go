@@ -32,6 +32,9 @@ var happened = map[failover.EventKind]string{
 	failover.PeerSaid:     "the partner spoke about a planned move",
 	failover.ReadyYes:     "the group could be started here now", failover.ReadyNo: "the group could not be started here",
 	failover.PeerStarted: "the partner has been started anew",
+	failover.OpMode:      "an operator switched the pair's mode on this server",
+	failover.PeerMode:    "the partner told its mode",
+	failover.ModeLeft:    "what is left of the maintenance on record is known",
 }
 
 // writer collects the lines of an explanation.

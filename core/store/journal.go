@@ -27,6 +27,12 @@ const (
 	KindAlarm       = "alarm"
 )
 
+// Kinds lists the kinds of records, for whoever wants some of them.
+var Kinds = []string{
+	KindAgent, KindLink, KindVerdict, KindArbitration, KindGroup, KindStep, KindStorage, KindDrive, KindApplication,
+	KindPlugin, KindOperator, KindAlarm,
+}
+
 // Record is one event of the journal. Pos and At are set by the journal where they are zero.
 type Record struct {
 	Pos    uint64         `json:"pos"`              // 1, 2, …: grows by one with each record
