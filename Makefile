@@ -50,6 +50,7 @@ test: ## install what tests need, then run everything: checks, builds, the lab (
 	@tools/phase.sh "checks" $(MAKE) check
 	@tools/phase.sh "lab scenario" $(MAKE) lab-if-root
 	@tools/phase.sh "unit tests" $(MAKE) unit
+	@tools/phase.sh "fuzzing" $(MAKE) fuzz-short
 	@tools/phase.sh "simulated pairs" $(MAKE) sim
 
 # The race detector needs cgo; what the tests themselves build does not, and is compiled already without it.
@@ -127,12 +128,12 @@ generate: ## lint the protocols and generate their code
 	$(BUF) generate
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for FUZZTIME (30s)
-	for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
-	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
-	  done; \
-	done
+fuzz: ## run each fuzz target for FUZZTIME (30s), two at a time; FUZZ=PATTERN for some of them
+	@tools/fuzz.sh $(FUZZTIME) '$(FUZZ)'
+
+.PHONY: fuzz-short
+fuzz-short: ## the same for 30 s each: what make test does
+	@tools/fuzz.sh 30s
 
 .PHONY: bench
 bench: ## run all benchmarks

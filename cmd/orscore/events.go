@@ -41,8 +41,9 @@ brackets at the end of a line is the ID of a decision: "orscore why ID" tells mo
 
 Without a running agent, and with --state-dir, the journal is read from the state
 directory; that needs root or the agent's user, and cannot be followed.`,
-		Example: "  orscore events --last 20\n  orscore events --kind verdict,alarm\n  orscore events --since 1h --group rocky\n  orscore events --follow --json",
-		Args:    noArgs,
+		Example: "  orscore events --last 20\n  orscore events --kind verdict,alarm\n" +
+			"  orscore events --since 1h --group rocky\n  orscore events --follow --json",
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if w.since, err = parseSince(since, time.Now()); err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -201,20 +202,29 @@ func TestFindings(t *testing.T) {
 	}))
 }
 
+// FuzzParse feeds configurations and, with key, key files.
 func FuzzParse(f *testing.F) {
 	src, _ := good(f)
-	f.Add([]byte(src))
-	f.Add([]byte(minimal))
+	add := func(text string) { f.Add([]byte(text), false) }
+	add(src)
+	add(minimal)
 	for _, b := range broken {
 		if b.old == "" {
-			f.Add([]byte(b.new))
+			add(b.new)
 		} else {
-			f.Add([]byte(strings.Replace(src, b.old, b.new, 1)))
+			add(strings.Replace(src, b.old, b.new, 1))
 		}
 	}
-	f.Add([]byte("\xef\xbb\xbfpair \"\xff\" {\x00}"))
-	f.Add([]byte("group \"g\" {\n application \"a\" \"b\" {\n config {\n x = drive[\"E:\"][d1]\n}\n}\n}"))
-	f.Fuzz(func(t *testing.T, src []byte) {
+	add("\xef\xbb\xbfpair \"\xff\" {\x00}")
+	add("group \"g\" {\n application \"a\" \"b\" {\n config {\n x = drive[\"E:\"][d1]\n}\n}\n}")
+	f.Add([]byte(strings.Repeat("0f", KeySize)+"\n"), true)
+	f.Add([]byte(strings.Repeat("F0", KeySize-1)), true)
+	f.Add([]byte("no key at all"), true)
+	f.Fuzz(func(t *testing.T, src []byte, key bool) {
+		if key {
+			fuzzKey(t, src)
+			return
+		}
 		c, diags := Parse("fuzz.hcl", src, Options{Server: "rocky"})
 		out := text(c, diags)
 		for _, d := range diags {
@@ -240,4 +250,26 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fuzzKey: keys are what their digits say, or are refused, and a refusal never shows any of it.
+func fuzzKey(t *testing.T, raw []byte) {
+	keys, bad := decodeKeys("fuzz.key", raw, hcl.Range{})
+	digits := strings.TrimSpace(string(raw))
+	if (keys == nil) == (bad == nil) {
+		t.Fatalf("%q: %x and %v", raw, keys, bad)
+	}
+	var back strings.Builder
+	for _, key := range keys {
+		if len(key) < KeySize {
+			t.Fatalf("%q is taken for %x", raw, key)
+		}
+		back.WriteString(hex.EncodeToString(key))
+	}
+	if bad == nil && !strings.EqualFold(back.String(), strings.Join(strings.Fields(digits), "")) {
+		t.Fatalf("%q is taken for %x", raw, keys)
+	}
+	if bad != nil && len(digits) >= 8 && strings.Contains(bad.Summary+bad.Detail, digits) {
+		t.Fatalf("the refusal shows the key: %v", bad)
+	}
 }

@@ -110,7 +110,6 @@ func ReadKeys(path string) ([][]byte, error) {
 
 // readKeys reads the keys of the interconnect. The diagnostic points at `at` and never shows anything of a key.
 func readKeys(path string, at hcl.Range) ([][]byte, *hcl.Diagnostic) {
-	const advice = "Make one with `orscore key generate FILE` and copy it to the other server: both need the same."
 	info, err := os.Stat(path) // before opening: opening a pipe could wait for ever
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no regular file", path)
@@ -120,7 +119,7 @@ func readKeys(path string, at hcl.Range) ([][]byte, *hcl.Diagnostic) {
 		raw, err = readAtMost(path, maxKeyFileSize)
 	}
 	if err != nil {
-		return nil, mistake(codeKeyMissing, at, fmt.Sprintf("the key file cannot be read: %v", err), advice)
+		return nil, mistake(codeKeyMissing, at, fmt.Sprintf("the key file cannot be read: %v", err), keyAdvice)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, mistake(codeKeyMode, at,
@@ -128,21 +127,28 @@ func readKeys(path string, at hcl.Range) ([][]byte, *hcl.Diagnostic) {
 			"Whoever knows the key can speak for your partner: take the rights of others away with chmod 600, and "+
 				"make a new key if others have read this one.")
 	}
+	return decodeKeys(path, raw, at)
+}
+
+const keyAdvice = "Make one with `orscore key generate FILE` and copy it to the other server: both need the same."
+
+// decodeKeys takes the keys out of their file's contents.
+func decodeKeys(path string, raw []byte, at hcl.Range) ([][]byte, *hcl.Diagnostic) {
 	lines := strings.Fields(string(raw))
 	if len(lines) == 0 || len(lines) > maxKeys {
 		return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key file %s holds %d keys", path, len(lines)),
-			"One is right, and two, a line each, while the key is changed: see `orscore key add`. "+advice)
+			"One is right, and two, a line each, while the key is changed: see `orscore key add`. "+keyAdvice)
 	}
 	var keys [][]byte
 	for _, line := range lines {
 		key, err := hex.DecodeString(line)
 		if err != nil {
 			return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key file %s does not hold hexadecimal digits", path),
-				advice)
+				keyAdvice)
 		}
 		if len(key) < KeySize {
 			return nil, mistake(codeKeyContent, at, fmt.Sprintf("the key in %s has %d bytes", path, len(key)),
-				fmt.Sprintf("At least %d are needed. %s", KeySize, advice))
+				fmt.Sprintf("At least %d are needed. %s", KeySize, keyAdvice))
 		}
 		keys = append(keys, key)
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/orscore/ors/core/failover"
@@ -66,7 +67,7 @@ type Link struct {
 }
 
 // Rules is the digest of what this program decides by: the table, and the names that numbers on record stand for.
-func Rules() string {
+var Rules = sync.OnceValue(func() string {
 	var b strings.Builder
 	b.WriteString(failover.Dump())
 	for e := failover.EventKind(0); e.Known(); e++ {
@@ -79,7 +80,7 @@ func Rules() string {
 		b.WriteString(p.String() + "\n")
 	}
 	return digest([]byte(b.String()))
-}
+})
 
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -214,10 +215,12 @@ func weigh(names *Names, before, after *failover.State, actions []failover.Actio
 			group(a.Group)
 		}
 	}
-	if !lasting(before.Hard).Equal(lasting(after.Hard)) {
-		worth = true
-	} else if !before.Hard.Equal(after.Hard) {
-		renewal = true
+	if !before.Hard.Equal(after.Hard) {
+		if lasting(before.Hard).Equal(lasting(after.Hard)) {
+			renewal = true
+		} else {
+			worth = true
+		}
 	}
 	return about, worth, renewal
 }

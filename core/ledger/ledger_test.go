@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -267,4 +268,43 @@ func TestLedgerOnDisk(t *testing.T) {
 	}
 	write([]byte("not a ledger\n"))
 	audit(ledger.Incomplete)
+}
+
+// FuzzAudit feeds two ledgers of any entries: an audit neither stops nor calls proven what it has not seen, and says
+// the same whichever ledger comes first.
+func FuzzAudit(f *testing.F) {
+	w := run(3, 30)
+	for _, r := range w.rec {
+		r.Close()
+	}
+	bodies := func(s, n int) (out []byte) {
+		for _, r := range w.logs[s].records[:min(n, len(w.logs[s].records))] {
+			out = append(append(out, r.Body...), '\n')
+		}
+		return out
+	}
+	f.Add(bodies(0, 99), bodies(1, 99))
+	f.Add(bodies(0, 9), bodies(1, 9))
+	f.Add([]byte(`{"kind":"renewed","unit":"u","before":{"owner":"rocky","epoch":4294967295},"after":{"epoch":0}}`), []byte("{}"))
+	f.Add([]byte(`{"kind":"granted","unit":"u"}`), []byte(`{"kind":"attach","unit":"u"}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		read := func(server string, raw []byte) *ledger.Ledger {
+			var c store.Contents
+			for i, line := range bytes.Split(raw, []byte("\n")) {
+				c.Records = append(c.Records, store.Record{Pos: uint64(i + 1), Server: server, Body: line})
+			}
+			return ledger.FromContents(server, c)
+		}
+		r := ledger.Audit(read("rocky", a), read("apollo", b))
+		if r.Verdict == ledger.Proven && (len(r.Units) == 0 || len(r.Findings)+len(r.Missing) > 0) {
+			t.Fatalf("proven:\n%s", r)
+		}
+		back := ledger.Audit(read("apollo", b), read("rocky", a))
+		if back.Verdict != r.Verdict || len(back.Units) != len(r.Units) {
+			t.Fatalf("the other way round it is another verdict:\n%s\n%s", r, back)
+		}
+		if r.String() == "" {
+			t.Fatal("nothing is said")
+		}
+	})
 }

@@ -495,49 +495,85 @@ func TestRecordThatCannotBeEncoded(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
+// FuzzFiles feeds what the state directory may hold: slots and handles, which are believed as a whole or not at all,
+// and logs, of which every good line is read.
+func FuzzFiles(f *testing.F) {
+	const slot, handle, log = 0, 1, 2
 	good := encode("hard", 12, []byte(`{"epoch":7}`))
-	f.Add(good)
-	f.Add(good[:len(good)-1])
-	f.Add([]byte("ors-state 1 \"hard\" generation=0012 length=11 crc32c=00000000\n{}"))
-	f.Add([]byte("\n"))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		generation, body, err := decode("hard", raw)
-		if err == nil && !bytes.Equal(encode("hard", generation, body), raw) {
-			t.Errorf("%q was taken for generation %d", raw, generation)
+	for kind, whole := range [][]byte{
+		good, encode("db", 1, []byte(`{"Version":3,"State":"AAE="}`)), frames(f, 3),
+	} {
+		f.Add(byte(kind), whole)
+		f.Add(byte(kind), whole[:len(whole)-5])
+		f.Add(byte(kind), append([]byte("garbage\n"), whole...))
+		f.Add(byte(kind), append(bytes.Clone(whole), whole...))
+	}
+	f.Add(byte(slot), []byte("ors-state 1 \"hard\" generation=0012 length=11 crc32c=00000000\n{}"))
+	f.Add(byte(handle), encode("db", 1, []byte(`{"Version":-3}`)))
+	f.Add(byte(log), []byte("\n"))
+	f.Fuzz(func(t *testing.T, kind byte, raw []byte) {
+		switch kind % 3 {
+		case slot:
+			generation, body, err := decode("hard", raw)
+			if err == nil && !bytes.Equal(encode("hard", generation, body), raw) {
+				t.Errorf("%q was taken for generation %d", raw, generation)
+			}
+		case handle:
+			fuzzHandle(t, raw)
+		case log:
+			fuzzLog(t, raw)
 		}
 	})
 }
 
-func FuzzScanFrames(f *testing.F) {
+// fuzzHandle: a handle's file is the handle that it says, or damaged; it is never none.
+func fuzzHandle(t *testing.T, raw []byte) {
+	s := &Store{dir: t.TempDir()}
+	if err := os.MkdirAll(s.handleDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.handleDir(), "db.handle"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, found, err := s.Handle("db")
+	if found == (err != nil) || err != nil && !errors.Is(err, ErrDamaged) {
+		t.Fatalf("%q: found %v, %v", raw, found, err)
+	}
+}
+
+// frames are n lines of a log.
+func frames(t testing.TB, n int) []byte {
 	var whole []byte
-	for i := range uint64(3) {
-		frame, err := encodeFrame(Record{Pos: i + 1, Text: "text"})
+	for i := range n {
+		frame, err := encodeFrame(Record{Pos: uint64(i + 1), Text: "text", Body: []byte(`{"a":1}`)})
 		if err != nil {
-			f.Fatal(err)
+			t.Fatal(err)
 		}
 		whole = append(whole, frame...)
 	}
-	f.Add(whole)
-	f.Add(whole[:len(whole)-5])
-	f.Add(append([]byte("garbage\n"), whole...))
-	f.Add(append(bytes.Clone(whole), whole...))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		s := scanFrames(raw, 1<<40)
-		if s.good < 0 || s.good > int64(len(raw)) || (len(s.records) == 0) != (s.good == 0) {
-			t.Fatalf("end of the last good record is %d of %d", s.good, len(raw))
+	return whole
+}
+
+func fuzzLog(t *testing.T, raw []byte) {
+	s := scanFrames(raw, 1<<40)
+	if s.good < 0 || s.good > int64(len(raw)) || (len(s.records) == 0) != (s.good == 0) {
+		t.Fatalf("end of the last good record is %d of %d", s.good, len(raw))
+	}
+	last := uint64(0)
+	for _, r := range s.records {
+		if r.Pos <= last {
+			t.Fatalf("position %d behind %d", r.Pos, last)
 		}
-		last := uint64(0)
-		for _, r := range s.records {
-			if r.Pos <= last {
-				t.Fatalf("position %d behind %d", r.Pos, last)
-			}
-			last = r.Pos
-		}
-		if again := scanFrames(raw[:s.good], 1<<40); len(again.records) != len(s.records) || again.last != s.last {
-			t.Fatal("cutting the tail off has changed what is before it")
-		}
-	})
+		last = r.Pos
+	}
+	if again := scanFrames(raw[:s.good], 1<<40); len(again.records) != len(s.records) || again.last != s.last {
+		t.Fatal("cutting the tail off has changed what is before it")
+	}
+	var c Contents
+	c.add("a.log", raw, true)
+	if len(c.Records) != len(s.records) || (s.good < int64(len(raw))) != (c.Torn != "" || len(c.Damaged) > len(s.damaged)) {
+		t.Fatalf("read as a file of its own: %d of %d records, %+v", len(c.Records), len(s.records), c)
+	}
 }
 
 // writeForEver is the test program as an agent that writes until it is killed. It prints what is on the disk.

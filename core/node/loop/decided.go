@@ -30,10 +30,13 @@ func (lp *Loop) initDecisions() {
 // decided hands a step that was a decision to whoever keeps them, with what it rested on. The state before it is not
 // changed any more, so that it can be written down later.
 func (lp *Loop) decided(before failover.State, e failover.Event, unrecorded bool, actions []failover.Action) {
+	if lp.o.Decided == nil {
+		return
+	}
 	d := &lp.decisions
 	id, about, renewals := d.recorder.Pick(&d.names, &before, &lp.state, actions)
 	d.id = id
-	if id == "" || lp.o.Decided == nil {
+	if id == "" {
 		return
 	}
 	now := lp.now()

@@ -202,7 +202,6 @@ func (lp *Loop) take(e failover.Event) bool {
 		}
 		lp.act(a)
 	}
-	lp.decisions.id = ""
 	if next.Hard.Equal(before.Hard) && !next.Hard.Same(before.Hard) {
 		if err := lp.w.SaveHard(next.Hard); err != nil { // worth keeping, but nothing depends on it
 			lp.o.Log.Warn("what the decision would like to remember was not written", "error", err)
@@ -212,6 +211,7 @@ func (lp *Loop) take(e failover.Event) bool {
 	for _, a := range wanted {
 		lp.wantMove(a)
 	}
+	lp.decisions.id = ""
 	return taken
 }
 
