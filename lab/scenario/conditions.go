@@ -46,6 +46,8 @@ func init() {
 		{form: "process NAME on HOST", check: hasProcess(true)},
 		{form: "no process NAME on HOST", check: hasProcess(false)},
 		{form: "same processes on HOST", check: sameProcesses},
+		{form: "ownership proven", check: ownershipProven},
+		{form: "decisions replayed", check: decisionsReplayed},
 	}
 }
 

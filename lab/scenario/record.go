@@ -1,0 +1,52 @@
+//go:build linux
+
+package scenario
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/orscore/ors/core/decision"
+	"github.com/orscore/ors/core/ledger"
+	"github.com/orscore/ors/core/store"
+)
+
+// ownershipProven holds the ledgers of both servers against each other.
+func ownershipProven(_ context.Context, r *Runner, _ args) error {
+	var l [2]*ledger.Ledger
+	for i := range r.Scenario.Setup.Servers {
+		var err error
+		if l[i], err = ledger.Read(r.pair.StateDir(r.Scenario.Setup.Servers[i].Name)); err != nil {
+			return err
+		}
+	}
+	if report := ledger.Audit(l[0], l[1]); report.Verdict != ledger.Proven {
+		return fmt.Errorf("the audit says %s:\n%s", report.Verdict, report)
+	}
+	return nil
+}
+
+// decisionsReplayed makes every decision of both servers again from what is on record.
+func decisionsReplayed(_ context.Context, r *Runner, _ args) error {
+	for i := range r.Scenario.Setup.Servers {
+		name := r.Scenario.Setup.Servers[i].Name
+		log, err := store.ReadLog(r.pair.StateDir(name), store.DecisionsName)
+		if err != nil {
+			return err
+		}
+		for _, rec := range log.Records {
+			d, err := decision.Decode(rec)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			again, err := d.Replay()
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if !again.Identical {
+				return fmt.Errorf("%s: another decision than on record:\n%s", name, d.Explain(again))
+			}
+		}
+	}
+	return nil
+}
