@@ -149,7 +149,7 @@ do.`,
 	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
-		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(),
+		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.AddCommand(a.whyCommand())
 	root.CompletionOptions.DisableDefaultCmd = true

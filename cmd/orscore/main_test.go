@@ -196,6 +196,10 @@ func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
 	return text + " " + r.Reason, nil
 }
 
+func (a *agent) Restart(_ context.Context, within time.Duration, reason string) (string, error) {
+	return fmt.Sprintf("back within %v %s", within, reason), nil
+}
+
 func (a *agent) Clear(_ context.Context, group string) (string, error) {
 	if group != "rocky" {
 		return "", fmt.Errorf("ORS-1022: there is no group %q in the configuration", group)

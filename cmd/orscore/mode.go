@@ -79,3 +79,31 @@ it. What is due then is done at once.`,
 	c.Flags().StringVar(&r.Reason, "reason", "", "`text` for the journal")
 	return c
 }
+
+func (a *app) restartCommand() *cobra.Command {
+	var reason string
+	var within time.Duration
+	c := &cobra.Command{
+		Use:   "restart",
+		Short: "End the agent for a restart; applications go on and the partner waits",
+		Long: `End the agent for a restart, such as an upgrade: applications go on, and the
+partner is told to wait so long before it takes silence for a loss. Whatever
+keeps the agent running (a service manager) starts the new one. Without this, a
+signal says goodbye, and the partner takes nothing over until the agent is back,
+however long that takes.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.with(c.Context(), func(cl *control.Client) error {
+				text, err := cl.Restart(c.Context(), within, reason)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), screen.Clean(text))
+				return err
+			})
+		},
+	}
+	c.Flags().DurationVar(&within, "within", time.Minute, "`duration` until the agent is back, at the latest (1s to 10m)")
+	c.Flags().StringVar(&reason, "reason", "", "`text` for the journal")
+	return c
+}

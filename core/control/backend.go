@@ -57,7 +57,7 @@ type Journal interface {
 // Backend is the agent behind the control API. Its methods are called from several goroutines.
 //
 // Errors go to the operator as they are, so they name an ORS code and what would be right; those that wrap ErrRefused
-// say that nothing was changed. The contexts of Move, Clear, Map, Mode and Shutdown end when Serve ends, not when the
+// say that nothing was changed. The contexts of Move, Clear, Map, Mode, Restart and Shutdown end when Serve ends, not when the
 // client leaves: what an operator has begun is finished without him.
 type Backend interface {
 	// Status is the pair as this agent sees it now. It never waits for the partner.
@@ -75,6 +75,9 @@ type Backend interface {
 	Clear(ctx context.Context, group string) (string, error)
 	// Mode switches the mode of the pair, and says how it is then.
 	Mode(ctx context.Context, r ModeRequest) (string, error)
+	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long. It returns
+	// when that has been said; the agent then ends by itself.
+	Restart(ctx context.Context, within time.Duration, reason string) (string, error)
 	// Shutdown ends this server's part in an orderly way, telling what it does, and returns when all is down; the agent
 	// then ends by itself.
 	Shutdown(ctx context.Context, reason string, tell func(string)) error

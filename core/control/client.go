@@ -161,6 +161,14 @@ func (c *Client) Mode(ctx context.Context, r ModeRequest) (string, error) {
 	return res.GetText(), fromWire(ctx, c.socket, err)
 }
 
+// Restart ends the agent for a restart, and says so.
+func (c *Client) Restart(ctx context.Context, within time.Duration, reason string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	res, err := c.rpc.Restart(ctx, &controlv1.RestartRequest{WithinMs: within.Milliseconds(), Reason: reason})
+	return res.GetText(), fromWire(ctx, c.socket, err)
+}
+
 // Shutdown ends the agent's server's part in an orderly way and calls tell with what it does.
 func (c *Client) Shutdown(ctx context.Context, reason string, tell func(string)) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -82,6 +82,10 @@ func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
 	return text + " " + r.Reason, nil
 }
 
+func (a *agent) Restart(_ context.Context, within time.Duration, reason string) (string, error) {
+	return fmt.Sprintf("back within %v %s", within, reason), nil
+}
+
 func (a *agent) Clear(_ context.Context, group string) (string, error) {
 	return "cleared " + group, nil
 }
@@ -215,6 +219,9 @@ func TestCalls(t *testing.T) {
 	}
 	if text, err = c.Mode(t.Context(), control.ModeRequest{}); err != nil || text != "mode " {
 		t.Errorf("Mode of nothing = %q, %v", text, err)
+	}
+	if text, err = c.Restart(t.Context(), time.Minute, "why"); err != nil || text != "back within 1m0s why" {
+		t.Errorf("Restart = %q, %v", text, err)
 	}
 	var said string
 	if err := c.Shutdown(t.Context(), "test", func(s string) { said = s }); err != nil || said != "stopping: test" {

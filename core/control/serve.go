@@ -273,6 +273,11 @@ func (s *service) Mode(call context.Context, r *controlv1.ModeRequest) (*control
 	return &controlv1.ModeResponse{Text: text}, toWire(err)
 }
 
+func (s *service) Restart(_ context.Context, r *controlv1.RestartRequest) (*controlv1.RestartResponse, error) {
+	text, err := s.backend.Restart(s.work, time.Duration(r.GetWithinMs())*time.Millisecond, r.GetReason())
+	return &controlv1.RestartResponse{Text: text}, toWire(err)
+}
+
 func (s *service) Shutdown(r *controlv1.ShutdownRequest, out controlv1.ControlService_ShutdownServer) error {
 	gone := false
 	err := s.backend.Shutdown(s.work, r.GetReason(), func(text string) {

@@ -26,7 +26,7 @@ func (x *stepper) feed(g int, e Event) {
 	if e.Text != "" {
 		text += " (" + e.Text + ")"
 	}
-	if (from != r.To || e.Kind != OpClear) && !again {
+	if !again {
 		x.do(Action{Kind: Note, Group: g, Step: r.To.String(), Code: r.Code, Text: text, Op: gr.Op, Epoch: x.epoch(g)})
 	}
 	for _, k := range r.Do {
@@ -91,7 +91,7 @@ func (x *stepper) releaseOpen(g int) bool {
 // mayClaim: the group is free, and it is this server's turn.
 func (x *stepper) mayClaim(g int) bool {
 	gr := &x.s.Groups[g]
-	if !x.agreed() || x.s.Now < gr.BlockedUntil || x.reKeyPending() {
+	if !x.agreed() || x.reKeyPending() {
 		return false
 	}
 	switch gr.Move.Role {

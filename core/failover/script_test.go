@@ -17,7 +17,7 @@ import (
 // partner's beats come, unless told not to.
 //
 //	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (again: restarted)
-//	    failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1 kept
+//	    restarts=0 failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1 kept
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
 //	hold swaps | land swaps             keep swaps on their way | let them reach the switch now
@@ -35,7 +35,8 @@ import (
 //	fail 0 | clear 0 | shutdown
 //	show                                where everything stands
 type script struct {
-	t      *testing.T
+	t      teller
+	steps  int
 	p      failover.Params
 	s      failover.State
 	keys   []failover.Key
@@ -56,6 +57,11 @@ type script struct {
 	lines  failover.Answer
 	out    []string
 	rows   map[int]bool
+}
+
+// teller is told what a script cannot go on with. Its Fatalf does not return.
+type teller interface {
+	Fatalf(format string, args ...any)
 }
 
 func TestScripts(t *testing.T) {
@@ -244,7 +250,7 @@ func (o opts) list(k string, i int) uint32 {
 	return uint32(n)
 }
 
-func kind(t *testing.T, name string) failover.EventKind {
+func kind(t teller, name string) failover.EventKind {
 	for k := failover.Granted; k <= failover.ModeLeft; k++ {
 		if k.String() == name {
 			return k
@@ -254,7 +260,7 @@ func kind(t *testing.T, name string) failover.EventKind {
 	return 0
 }
 
-func word(t *testing.T, name string) failover.Word {
+func word(t teller, name string) failover.Word {
 	for w := failover.WordAsk; w <= failover.WordCancel; w++ {
 		if w.String() == name {
 			return w
@@ -281,6 +287,11 @@ func (x *script) server(self int, o opts) {
 		gp.FailbackDelay, gp.FlapLimit = failover.Tick(o.n("failback")), o.n("flap")
 		if w := o.n("window"); w > 0 {
 			gp.FlapWindow = failover.Tick(w)
+		}
+	}
+	for g := range x.p.Groups {
+		if r, given := o["restarts"]; given {
+			x.p.Groups[g].RestartLimit, _ = strconv.Atoi(r)
 		}
 	}
 	x.p.Boot = uint32(o.n("boot"))
@@ -436,8 +447,14 @@ func (x *script) answer(g int, k failover.EventKind, text string) {
 	x.step(failover.Event{Kind: k, Group: g, Op: a.Op, Text: text})
 }
 
+// maxScriptSteps is more than any script needs: a decision that asks for the same again and again is found out.
+const maxScriptSteps = 20_000
+
 func (x *script) step(e failover.Event) {
 	e.At = x.now
+	if x.steps++; x.steps > maxScriptSteps {
+		x.t.Fatalf("the script does not end")
+	}
 	before := x.s
 	next, actions := failover.Step(&x.p, x.s, e)
 	x.s = next

@@ -11,7 +11,7 @@ type Facts uint16
 // The guard facts.
 const (
 	Agreed       Facts = 1 << iota // both hear each other and have promised a round number that is not used up
-	MayClaim                       // the group is free, agreed, not blocked here, and it is this server's turn
+	MayClaim                       // the group is free, agreed, and it is this server's turn
 	RestartsLeft                   // the applications may be restarted in place
 	DiskAnswers                    // the group's mounted drives can be read past all caches
 	ReleaseOpen                    // the switch still shows the key for which a release was asked: it may yet land
@@ -61,12 +61,13 @@ type Row struct {
 // phases in which the group's units are, or may still be, this server's
 var held = []Phase{Attaching, Starting, Active, Stopping, Detaching, Faulted}
 
-// Table is the decision for one group on one server.
+// Table is the decision for one group on one server. While a server leaves, Step parks what is Unknown or Standby
+// before anything else, so the rows that take something up need not ask for that.
 var Table = []Row{
-	{From: []Phase{Unknown, Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: ReleaseOpen, Not: Leaving}, To: Unknown,
+	{From: []Phase{Unknown, Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: ReleaseOpen}, To: Unknown,
 		Do:  []ActionKind{ReKey, Witness},
 		Why: "A release may still be under way: the key is changed first, so that it fails."},
-	{From: []Phase{Unknown}, On: []EventKind{OwnerSelf}, If: Guard{Not: ReleaseOpen | Leaving}, To: Attaching,
+	{From: []Phase{Unknown}, On: []EventKind{OwnerSelf}, If: Guard{Not: ReleaseOpen}, To: Attaching,
 		Do:  []ActionKind{Attach},
 		Why: "The switch shows the storage with this server: what runs is recovered, nothing is stopped."},
 	{From: []Phase{Unknown}, On: []EventKind{OwnerPeer, OwnerNone}, To: Fenced, Do: []ActionKind{KillAll},
@@ -81,20 +82,20 @@ var Table = []Row{
 		Do: []ActionKind{KillAll}, Code: "ORS-1004",
 		Why: "The switch does not answer and a release was asked for: the storage may be gone at any moment."},
 
-	{From: []Phase{Standby}, On: []EventKind{OwnerNone}, If: Guard{Need: MayClaim, Not: Leaving}, To: Claiming,
+	{From: []Phase{Standby}, On: []EventKind{OwnerNone}, If: Guard{Need: MayClaim, Not: IsBlocked}, To: Claiming,
 		Do:  []ActionKind{Claim},
 		Why: "The group is free and it is this server's turn."},
-	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Not: ReleaseOpen | Leaving | IsBlocked}, To: Attaching,
+	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Not: ReleaseOpen | IsBlocked}, To: Attaching,
 		Do:  []ActionKind{Attach},
 		Why: "The switch has granted the storage to this server."},
-	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: IsBlocked | Agreed, Not: ReleaseOpen | Leaving},
+	{From: []Phase{Standby}, On: []EventKind{OwnerSelf}, If: Guard{Need: IsBlocked | Agreed, Not: ReleaseOpen},
 		To: Releasing, Do: []ActionKind{Release},
 		Why: "The group could not be brought up here lately: its storage is given back."},
-	{From: []Phase{Standby}, On: []EventKind{OwnerPeer}, If: Guard{Need: Agreed | Split, Not: Leaving}, To: Releasing,
+	{From: []Phase{Standby}, On: []EventKind{OwnerPeer}, If: Guard{Need: Agreed | Split}, To: Releasing,
 		Do:  []ActionKind{Release},
 		Why: "Each server has a part of the group, so neither can run it: this server's part is given back."},
 	{From: []Phase{Standby}, On: []EventKind{OwnerNone},
-		If: Guard{Need: Agreed | Split | IsBlocked, Not: MayClaim | Leaving}, To: Releasing, Do: []ActionKind{Release},
+		If: Guard{Need: Agreed | Split | IsBlocked}, To: Releasing, Do: []ActionKind{Release},
 		Why: "The group could not be brought up here lately: the part of its storage that is here is given back."},
 
 	{From: []Phase{Claiming}, On: []EventKind{Granted}, To: Attaching, Do: []ActionKind{Attach},
@@ -189,8 +190,6 @@ var Table = []Row{
 		Why: "Something of the group is still here: it is killed again until it is gone."},
 	{From: []Phase{Faulted}, On: []EventKind{OpClear}, To: Unknown, Do: []ActionKind{Witness},
 		Why: "An operator has looked: the switch is asked who owns the storage."},
-	{From: []Phase{Standby}, On: []EventKind{OpClear}, To: Standby,
-		Why: "An operator has looked: the group may be brought up here again."},
 }
 
 // Match returns the index of the row that a group takes in phase on event with facts; -1 when there is none.

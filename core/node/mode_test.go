@@ -218,3 +218,34 @@ func TestSurvivorRestartedGoesOn(t *testing.T) {
 	p.disabled("apollo", false)
 	p.waitPhase("apollo", "one", "Active")
 }
+
+// A restart that was announced moves nothing, and the applications go on; the partner does not take the silence for a
+// loss before the time is over, and does after it.
+func TestAnnouncedRestart(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	pid, _ := p.world.is("rocky", "one/app")
+	restart := func(within time.Duration) {
+		t.Helper()
+		if _, err := p.sides["rocky"].node.Restart(context.Background(), within, "upgrade"); err != nil {
+			t.Fatal(err)
+		}
+		<-p.sides["rocky"].ended
+	}
+	restart(time.Minute)
+	p.wait("apollo waits for it", func() bool { return p.status("apollo").Verdict == "restarting" })
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Active")
+	if now, ok := p.world.is("rocky", "one/app"); !ok || now != pid {
+		t.Fatalf("the application has pid %d, had %d", now, pid)
+	}
+	p.wait("both servers agree again", func() bool { return p.status("apollo").Agreed && p.status("rocky").Agreed })
+	restart(3 * time.Second)
+	p.wait("apollo takes it for lost when the time is over", func() bool { return p.status("apollo").Verdict == "lost" })
+	p.waitPhase("apollo", "one", "Active")
+	p.powerOff("rocky")
+	if _, err := p.sides["apollo"].node.Restart(context.Background(), time.Hour, ""); err == nil ||
+		!strings.Contains(err.Error(), "ORS-1049") {
+		t.Errorf("an absence of an hour: %v", err)
+	}
+}

@@ -70,6 +70,25 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 	return nil
 }
 
+// The longest absence that may be announced: the partner takes nothing over before it is over.
+const maxRestart = 10 * time.Minute
+
+// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long. It returns
+// when that has been said for three intervals; Run then returns.
+func (n *Node) Restart(ctx context.Context, within time.Duration, reason string) (string, error) {
+	if within < time.Second || within > maxRestart {
+		return "", fmt.Errorf("ORS-1049: an agent is back within 1s to 10m, not %v: %w", within, control.ErrRefused)
+	}
+	if err := n.call(ctx, func() { n.loop.Restart(within, reason) }); err != nil {
+		return "", err
+	}
+	if !sleepUntil(ctx, 3*n.cfg.Interconnect.Interval, 0) {
+		return "", ctx.Err()
+	}
+	n.stop()
+	return fmt.Sprintf("the agent ends; applications go on, and %s waits %v for it", n.peer, within), nil
+}
+
 // Clear lets a group that is blocked or faulted try again.
 func (n *Node) Clear(ctx context.Context, group string) (string, error) {
 	g := n.loop.GroupIndex(group)

@@ -85,7 +85,7 @@ func (lp *Loop) onSession(e interconnect.Event) {
 // only after a whole time-out.
 func (lp *Loop) evidence(now time.Time) failover.Evidence {
 	v := lp.detector.View(now)
-	e := failover.Evidence{Network: lp.network, Lines: failover.NoAnswer}
+	e := failover.Evidence{Network: lp.network, Lines: lp.lines}
 	none := true
 	for _, l := range v.Links {
 		none = none && !l.Heard
@@ -96,6 +96,23 @@ func (lp *Loop) evidence(now time.Time) failover.Evidence {
 		lp.noteLink(l.Name, silent, l.Ever)
 	}
 	return e
+}
+
+// seeLines sums up the modem lines of the serial links. Only links on which a line was ever seen on say anything: a
+// port without lines, or a cable of three wires, proves nothing by their absence; nor does a port that is closed.
+func (lp *Loop) seeLines() {
+	lp.lines = failover.NoAnswer
+	for _, l := range lp.w.Links() {
+		switch l.ModemLines {
+		case "", "none":
+		case "all off":
+			if lp.linesSeen[l.Name] && lp.lines == failover.NoAnswer {
+				lp.lines = failover.No
+			}
+		default:
+			lp.linesSeen[l.Name], lp.lines = true, failover.Yes
+		}
+	}
 }
 
 // atFault tells a link that is at fault from one that has only fallen silent a little earlier than the others, or is
@@ -149,7 +166,8 @@ func (lp *Loop) publishBeat() {
 		Boot: BootHash(lp.o.BootID), Incarnation: uint16(lp.o.Incarnation),
 		HearsYou: s.Partner.Evidence.Beats() != failover.BeatsNone && !s.Partner.Lost,
 		Leaving:  s.Leaving, Losses: s.Partner.Losses, Promised: s.Hard.Promised, Common: s.Hard.Common,
-		Maintenance: s.InMaintenance(), HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
+		Maintenance: s.InMaintenance(), Restarting: max(0, lp.backAt.Sub(lp.now())),
+		HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
 	}
 	if len(s.Hard.Units) > 0 {
 		b.Held = s.Hard.Units[unit].Held

@@ -22,6 +22,7 @@ type bench struct {
 	now    time.Time
 	full   bool // the disk under the state directory
 	mute   bool // the partner
+	lines  string
 	saved  failover.Hard
 	keys   []failover.Key
 	todo   []failover.Action
@@ -44,15 +45,17 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) Now() time.Time                   { return b.now }
-func (b *bench) SetBeat(interconnect.Beat)        {}
-func (b *bench) Send(interconnect.Message) error  { return nil }
-func (b *bench) Do(a failover.Action)             { b.todo = append(b.todo, a) }
-func (b *bench) Record(r store.Record)            { b.record = append(b.record, r) }
-func (b *bench) Changed()                         {}
-func (b *bench) Links() []interconnect.LinkStatus { return []interconnect.LinkStatus{{Name: "lan"}} }
-func (b *bench) Plugins() []control.Plugin        { return nil }
-func (b *bench) Driver(int) string                { return "bench" }
+func (b *bench) Now() time.Time                  { return b.now }
+func (b *bench) SetBeat(interconnect.Beat)       {}
+func (b *bench) Send(interconnect.Message) error { return nil }
+func (b *bench) Do(a failover.Action)            { b.todo = append(b.todo, a) }
+func (b *bench) Record(r store.Record)           { b.record = append(b.record, r) }
+func (b *bench) Changed()                        {}
+func (b *bench) Links() []interconnect.LinkStatus {
+	return []interconnect.LinkStatus{{Name: "lan", ModemLines: b.lines}}
+}
+func (b *bench) Plugins() []control.Plugin { return nil }
+func (b *bench) Driver(int) string         { return "bench" }
 
 func (b *bench) SaveHard(h failover.Hard) error {
 	if b.full {
@@ -172,5 +175,25 @@ func TestMoveIsRefusedWhileTheDiskIsFull(t *testing.T) {
 	b.run(time.Second)
 	if got.ID == 0 && b.lp.State().Groups[0].Move.Role == failover.NoMove {
 		t.Fatal("neither begun nor refused")
+	}
+}
+
+// TestModemLines: lines that were on and are off are evidence; a port that never had one on, has none, or is closed says
+// nothing.
+func TestModemLines(t *testing.T) {
+	b := newBench(t)
+	for _, step := range []struct {
+		lines string
+		want  failover.Answer
+	}{
+		{"", failover.NoAnswer}, {"none", failover.NoAnswer}, {"all off", failover.NoAnswer}, {"CTS DSR", failover.Yes},
+		{"DCD", failover.Yes}, {"all off", failover.No}, {"", failover.NoAnswer}, {"all off", failover.No},
+		{"CTS", failover.Yes},
+	} {
+		b.lines = step.lines
+		b.run(500 * time.Millisecond)
+		if got := b.lp.State().Partner.Evidence.Lines; got != step.want {
+			t.Errorf("with lines %q the evidence is %v, want %v", step.lines, got, step.want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package loop
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/store"
@@ -127,6 +128,14 @@ func (lp *Loop) GroupOwner(g int) failover.Server {
 // Shutdown begins this server's orderly end: applications are stopped, drives unmounted, the storage stays. It has been
 // carried out when NotParked names no group.
 func (lp *Loop) Shutdown() { lp.step(failover.Event{Kind: failover.OpShutdown}) }
+
+// Restart announces that this agent ends and is back within so long: the partner takes nothing over before.
+func (lp *Loop) Restart(within time.Duration, reason string) {
+	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason, Text: "The agent is to be restarted, and back within " +
+		within.String() + "."})
+	lp.backAt = lp.now().Add(within)
+	lp.publishBeat()
+}
 
 // NotParked names the groups that an orderly shutdown still waits for.
 func (lp *Loop) NotParked() string {

@@ -736,6 +736,102 @@ func (x *ModeResponse) GetText() string {
 	return ""
 }
 
+type RestartRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WithinMs      int64                  `protobuf:"varint,1,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // the agent is back after so long, at the latest
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartRequest) Reset() {
+	*x = RestartRequest{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartRequest) ProtoMessage() {}
+
+func (x *RestartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
+func (*RestartRequest) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RestartRequest) GetWithinMs() int64 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+func (x *RestartRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RestartResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartResponse) Reset() {
+	*x = RestartResponse{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartResponse) ProtoMessage() {}
+
+func (x *RestartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
+func (*RestartResponse) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RestartResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ShutdownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -745,7 +841,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[14]
+	mi := &file_ors_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +853,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[14]
+	mi := &file_ors_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +866,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShutdownRequest) GetReason() string {
@@ -789,7 +885,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[15]
+	mi := &file_ors_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +897,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[15]
+	mi := &file_ors_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +910,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShutdownResponse) GetText() string {
@@ -874,11 +970,16 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\t_disabledB\x11\n" +
 	"\x0f_maintenance_ms\"\"\n" +
 	"\fModeResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"E\n" +
+	"\x0eRestartRequest\x12\x1b\n" +
+	"\twithin_ms\x18\x01 \x01(\x03R\bwithinMs\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"%\n" +
+	"\x0fRestartResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\")\n" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
 	"\x10ShutdownResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\xcb\x04\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text2\x97\x05\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.ors.control.v1.StatusRequest\x1a\x1e.ors.control.v1.StatusResponse\x12F\n" +
 	"\x05Watch\x12\x1c.ors.control.v1.WatchRequest\x1a\x1d.ors.control.v1.WatchResponse0\x01\x12C\n" +
@@ -886,7 +987,8 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\x06Events\x12\x1d.ors.control.v1.EventsRequest\x1a\x1e.ors.control.v1.EventsResponse0\x01\x12>\n" +
 	"\x03Map\x12\x1a.ors.control.v1.MapRequest\x1a\x1b.ors.control.v1.MapResponse\x12D\n" +
 	"\x05Clear\x12\x1c.ors.control.v1.ClearRequest\x1a\x1d.ors.control.v1.ClearResponse\x12A\n" +
-	"\x04Mode\x12\x1b.ors.control.v1.ModeRequest\x1a\x1c.ors.control.v1.ModeResponse\x12O\n" +
+	"\x04Mode\x12\x1b.ors.control.v1.ModeRequest\x1a\x1c.ors.control.v1.ModeResponse\x12J\n" +
+	"\aRestart\x12\x1e.ors.control.v1.RestartRequest\x1a\x1f.ors.control.v1.RestartResponse\x12O\n" +
 	"\bShutdown\x12\x1f.ors.control.v1.ShutdownRequest\x1a .ors.control.v1.ShutdownResponse0\x01B7Z5github.com/orscore/ors/proto/ors/control/v1;controlv1b\x06proto3"
 
 var (
@@ -901,7 +1003,7 @@ func file_ors_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_ors_control_v1_control_proto_rawDescData
 }
 
-var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_ors_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),    // 0: ors.control.v1.StatusRequest
 	(*StatusResponse)(nil),   // 1: ors.control.v1.StatusResponse
@@ -917,8 +1019,10 @@ var file_ors_control_v1_control_proto_goTypes = []any{
 	(*ClearResponse)(nil),    // 11: ors.control.v1.ClearResponse
 	(*ModeRequest)(nil),      // 12: ors.control.v1.ModeRequest
 	(*ModeResponse)(nil),     // 13: ors.control.v1.ModeResponse
-	(*ShutdownRequest)(nil),  // 14: ors.control.v1.ShutdownRequest
-	(*ShutdownResponse)(nil), // 15: ors.control.v1.ShutdownResponse
+	(*RestartRequest)(nil),   // 14: ors.control.v1.RestartRequest
+	(*RestartResponse)(nil),  // 15: ors.control.v1.RestartResponse
+	(*ShutdownRequest)(nil),  // 16: ors.control.v1.ShutdownRequest
+	(*ShutdownResponse)(nil), // 17: ors.control.v1.ShutdownResponse
 }
 var file_ors_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: ors.control.v1.ControlService.Status:input_type -> ors.control.v1.StatusRequest
@@ -928,17 +1032,19 @@ var file_ors_control_v1_control_proto_depIdxs = []int32{
 	8,  // 4: ors.control.v1.ControlService.Map:input_type -> ors.control.v1.MapRequest
 	10, // 5: ors.control.v1.ControlService.Clear:input_type -> ors.control.v1.ClearRequest
 	12, // 6: ors.control.v1.ControlService.Mode:input_type -> ors.control.v1.ModeRequest
-	14, // 7: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
-	1,  // 8: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
-	3,  // 9: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
-	5,  // 10: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
-	7,  // 11: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
-	9,  // 12: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
-	11, // 13: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
-	13, // 14: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
-	15, // 15: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
-	8,  // [8:16] is the sub-list for method output_type
-	0,  // [0:8] is the sub-list for method input_type
+	14, // 7: ors.control.v1.ControlService.Restart:input_type -> ors.control.v1.RestartRequest
+	16, // 8: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
+	1,  // 9: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
+	3,  // 10: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
+	5,  // 11: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
+	7,  // 12: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
+	9,  // 13: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
+	11, // 14: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
+	13, // 15: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
+	15, // 16: ors.control.v1.ControlService.Restart:output_type -> ors.control.v1.RestartResponse
+	17, // 17: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
+	9,  // [9:18] is the sub-list for method output_type
+	0,  // [0:9] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -956,7 +1062,7 @@ func file_ors_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_control_v1_control_proto_rawDesc), len(file_ors_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	ControlService_Map_FullMethodName      = "/ors.control.v1.ControlService/Map"
 	ControlService_Clear_FullMethodName    = "/ors.control.v1.ControlService/Clear"
 	ControlService_Mode_FullMethodName     = "/ors.control.v1.ControlService/Mode"
+	ControlService_Restart_FullMethodName  = "/ors.control.v1.ControlService/Restart"
 	ControlService_Shutdown_FullMethodName = "/ors.control.v1.ControlService/Shutdown"
 )
 
@@ -50,6 +51,8 @@ type ControlServiceClient interface {
 	Clear(ctx context.Context, in *ClearRequest, opts ...grpc.CallOption) (*ClearResponse, error)
 	// Mode switches the mode of the pair: switchover disabled or enabled, maintenance for a while. It holds on both servers.
 	Mode(ctx context.Context, in *ModeRequest, opts ...grpc.CallOption) (*ModeResponse, error)
+	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long.
+	Restart(ctx context.Context, in *RestartRequest, opts ...grpc.CallOption) (*RestartResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error)
@@ -160,6 +163,16 @@ func (c *controlServiceClient) Mode(ctx context.Context, in *ModeRequest, opts .
 	return out, nil
 }
 
+func (c *controlServiceClient) Restart(ctx context.Context, in *RestartRequest, opts ...grpc.CallOption) (*RestartResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestartResponse)
+	err := c.cc.Invoke(ctx, ControlService_Restart_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_Shutdown_FullMethodName, cOpts...)
@@ -197,6 +210,8 @@ type ControlServiceServer interface {
 	Clear(context.Context, *ClearRequest) (*ClearResponse, error)
 	// Mode switches the mode of the pair: switchover disabled or enabled, maintenance for a while. It holds on both servers.
 	Mode(context.Context, *ModeRequest) (*ModeResponse, error)
+	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long.
+	Restart(context.Context, *RestartRequest) (*RestartResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error
@@ -230,6 +245,9 @@ func (UnimplementedControlServiceServer) Clear(context.Context, *ClearRequest) (
 }
 func (UnimplementedControlServiceServer) Mode(context.Context, *ModeRequest) (*ModeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Mode not implemented")
+}
+func (UnimplementedControlServiceServer) Restart(context.Context, *RestartRequest) (*RestartResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Restart not implemented")
 }
 func (UnimplementedControlServiceServer) Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error {
 	return status.Error(codes.Unimplemented, "method Shutdown not implemented")
@@ -360,6 +378,24 @@ func _ControlService_Mode_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_Restart_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestartRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Restart(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Restart_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Restart(ctx, req.(*RestartRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Shutdown_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ShutdownRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -393,6 +429,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Mode",
 			Handler:    _ControlService_Mode_Handler,
+		},
+		{
+			MethodName: "Restart",
+			Handler:    _ControlService_Restart_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
