@@ -57,8 +57,8 @@ type Journal interface {
 // Backend is the agent behind the control API. Its methods are called from several goroutines.
 //
 // Errors go to the operator as they are, so they name an ORS code and what would be right; those that wrap ErrRefused
-// say that nothing was changed. The contexts of Move, Clear, Map, Mode, Restart and Shutdown end when Serve ends, not when the
-// client leaves: what an operator has begun is finished without him.
+// say that nothing was changed. The contexts of Move, Clear, Map, Mode, Restart and Shutdown end when Serve ends, not
+// when the client leaves: what an operator has begun is finished without him.
 type Backend interface {
 	// Status is the pair as this agent sees it now. It never waits for the partner.
 	Status(ctx context.Context) Status

@@ -131,8 +131,8 @@ func (lp *Loop) Shutdown() { lp.step(failover.Event{Kind: failover.OpShutdown}) 
 
 // Restart announces that this agent ends and is back within so long: the partner takes nothing over before.
 func (lp *Loop) Restart(within time.Duration, reason string) {
-	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason, Text: "The agent is to be restarted, and back within " +
-		within.String() + "."})
+	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason,
+		Text: "The agent is to be restarted, and back within " + within.String() + "."})
 	lp.backAt = lp.now().Add(within)
 	lp.publishBeat()
 }
