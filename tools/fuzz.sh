@@ -41,7 +41,7 @@ one() {
   log=$work/${folder//\//_}.$target.log
   (
     cd "$folder" && exec timeout -s INT -k 10 "$limit" "$work/${folder//\//_}.test" -test.run='^$' \
-      -test.fuzz="^$target\$" -test.fuzztime="$time" -test.fuzzminimizetime=1s -test.parallel=1 \
+      -test.fuzz="^$target\$" -test.fuzztime="$time" -test.fuzzminimizetime=100ms -test.parallel=1 \
       -test.fuzzcachedir="$cache/$module/$folder"
   ) >"$log" 2>&1 || code=$?
   local last execs rate new
