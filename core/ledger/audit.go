@@ -185,10 +185,11 @@ type fact struct {
 type unitHistory struct {
 	name, group string
 	facts       []fact
-	spans       []span         // of renewals
-	asked       []ask          // swaps that were asked for, by their new epoch
-	entries     [2][]*Entry    // of each ledger, in its order
-	boots       [2][]bootBegin // of each ledger
+	spans       []span          // of renewals
+	asked       []ask           // swaps that were asked for, by their new epoch
+	entries     [2][]*Entry     // of each ledger, in its order
+	boots       [2][]bootBegin  // of each ledger
+	given       map[uint32]bool // epochs that a server is on record as having been given
 	owners      []Hold
 	seenBy      [2]bool
 }
@@ -215,7 +216,7 @@ func (x *auditor) history(e *Entry) *unitHistory {
 			return u
 		}
 	}
-	u := &unitHistory{name: e.Unit, group: e.Group}
+	u := &unitHistory{name: e.Unit, group: e.Group, given: map[uint32]bool{}}
 	x.units = append(x.units, u)
 	return u
 }
@@ -257,9 +258,11 @@ func (u *unitHistory) take(e *Entry, s source) {
 	case Granted, Released:
 		add(e.Before)
 		add(e.After)
+		u.given[e.After.Epoch] = true
 	case Renewed:
 		add(e.Before)
 		add(e.After)
+		u.given[e.After.Epoch] = true
 		u.spans = append(u.spans, span{e.After.Owner, e.Before.Epoch, e.After.Epoch, s})
 	case Seen, Revoked, Refused:
 		add(e.After)
@@ -291,6 +294,7 @@ func (x *auditor) unit(u *unitHistory) {
 	slices.SortStableFunc(u.asked, func(a, b ask) int { return cmp.Compare(a.after.Epoch, b.after.Epoch) })
 	if x.oneKeyAnEpoch(u) && x.carriedOut(u) && x.oneOwnerASpan(u) {
 		x.timeline(u)
+		x.byItself(u)
 		for li := range x.ledgers {
 			x.acts(u, li)
 		}
@@ -449,6 +453,18 @@ func (x *auditor) timeline(u *unitHistory) {
 			last.To = f.key.Epoch
 		} else {
 			u.owners = append(u.owners, Hold{Owner: f.key.Owner, From: f.key.Epoch, To: f.key.Epoch})
+		}
+	}
+}
+
+// byItself tells of changes of owner that no server asked for: a switch that was without power comes back connected to
+// its default port, under a newer epoch.
+func (x *auditor) byItself(u *unitHistory) {
+	for i, h := range u.owners {
+		asked := slices.ContainsFunc(u.asks(h.From), func(a ask) bool { return a.after.Owner == h.Owner })
+		if i > 0 && h.Owner != "" && !asked && !u.given[h.From] && h.From == u.owners[i-1].To+1 {
+			x.warning("unit %s: epoch %d went to %s, and no server has on record that it asked for it: the switch did that by "+
+				"itself, as after a power cycle, or the record is lost", u.name, h.From, h.Owner)
 		}
 	}
 }

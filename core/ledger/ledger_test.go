@@ -99,6 +99,21 @@ func TestStaleMountIsAWarning(t *testing.T) {
 	wantWarning(t, r, "until its operating system was started anew at the latest")
 }
 
+// TestSwitchThatActsByItself: after a power cycle a switch comes back connected to its default port, under a newer
+// epoch that nobody has asked for.
+func TestSwitchThatActsByItself(t *testing.T) {
+	w := takeover()
+	w.keys[1] = failover.Key{Owner: failover.First, N: w.keys[1].N + 1}
+	w.read(0, 1)
+	w.unmount(0, 1, ledger.Cleared)
+	w.mount(0, 1)
+	w.read(1, 1)
+	w.unmount(1, 1, ledger.Cleared)
+	r := ledger.Audit(w.ledgers())
+	mustVerdict(t, ledger.Proven, r)
+	wantWarning(t, r, "epoch 6 went to rocky, and no server has on record that it asked for it")
+}
+
 func wantWarning(t *testing.T, r *ledger.Report, words ...string) {
 	t.Helper()
 	all := strings.Join(r.Warnings, "\n")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
+	"github.com/orscore/ors/core/ledger"
 )
 
 // hostGroup is what one server has of one group: mounts and applications, which outlive the agent.
@@ -105,6 +106,9 @@ func (h *host) begin(a failover.Action) {
 	token := k.token
 	if a.Kind == failover.StartApps || a.Kind == failover.StopApps || a.Kind == failover.KillAll {
 		g.watched = false
+	}
+	if a.Kind == failover.Attach {
+		h.ledger.Group(ledger.Attach, h.groupName(a.Group), a.Op)
 	}
 	until := max(0, h.moment(a.Deadline)-h.w.now)
 	d := h.takes(a)
@@ -207,10 +211,12 @@ func (h *host) carryOut(a failover.Action) (failover.EventKind, string) {
 			return failover.DetachFailed, "target is busy"
 		}
 		g.mounted, g.dead = false, false
+		h.ledger.Group(ledger.Detached, h.groupName(a.Group), a.Op)
 		return failover.Detached, ""
 	case failover.KillAll:
 		w.check.stops(h, a)
 		g.running, g.mounted, g.dead = false, false, false
+		h.ledger.Group(ledger.Cleared, h.groupName(a.Group), a.Op)
 		return failover.Cleared, ""
 	}
 	w.violate("model", "unknown action %v", a.Kind)

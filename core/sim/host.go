@@ -10,6 +10,7 @@ import (
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/ledger"
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/store"
 )
@@ -36,6 +37,7 @@ type host struct {
 	groups         []hostGroup
 	// of the agent
 	loop      *loop.Loop
+	ledger    *ledger.Recorder // nil: none is written
 	end       *interconnect.Endpoint
 	slots     *store.Slots
 	wakeAt    time.Duration // the pending happening that wakes the loop; negative: none
@@ -128,6 +130,7 @@ func (h *host) boot() {
 	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim",
 		StatusEvery: h.w.s.Pair.Status.of(),
 		BootID:      h.bootID, Incarnation: incarnation})
+	h.ledger = w.openLedger(h, incarnation)
 	h.loop.Network(h.network)
 	h.enter(func() {
 		h.loop.Begin()

@@ -51,6 +51,9 @@ func (h *host) send(c *command) {
 	w := h.w
 	c.h, c.gen = h, h.gen
 	c.deadline = h.moment(c.a.Deadline)
+	if c.isSwap {
+		h.ledger.Ask(c.unit, c.a.Op, c.swap.Old, c.swap.New)
+	}
 	p := &h.ports[c.unit]
 	d := h.latency(p)
 	if w.now < p.mute || w.lost(p) {
@@ -111,6 +114,7 @@ func (w *world) answered(c *command) {
 		h.later(func() { w.answered(c) })
 		return
 	}
+	h.wroteDown(c)
 	view := h.loop.View()
 	if c.known {
 		view.Unit(c.unit, w.stateOf(c))

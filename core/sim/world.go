@@ -35,6 +35,7 @@ type world struct {
 	waiting []*Fault
 	bad     []Violation
 	check   checker
+	ledgers *[2]memory // nil: none are kept
 	moveID  uint64
 	free    []*packet
 	mounts  int // numbers of mounts given out
