@@ -151,7 +151,7 @@ do.`,
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
-	root.AddCommand(a.whyCommand())
+	root.AddCommand(a.whyCommand(), a.cableCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

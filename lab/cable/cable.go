@@ -38,7 +38,9 @@ type Faults struct {
 	Drop     float64 // probability that a byte is lost
 	Garble   float64 // probability that one bit of a byte is turned
 	Delay    time.Duration
-	Loopback bool // each end hears itself, as with a loopback plug
+	Loopback bool    // each end hears itself, as with a loopback plug
+	Noise    float64 // probability that a bit is turned
+	Speed    [2]int  // speed of each end's port when it is not the cable's; 0: it is
 }
 
 // Counts are the bytes that were taken and given in each direction.
@@ -165,10 +167,11 @@ type slice struct {
 	bytes []byte
 }
 
-// receive takes bytes from an end as fast as the line is, a millisecond's worth at a time, and puts them on the line.
+// receive takes bytes from an end as fast as the line is, at most ten milliseconds' worth at a time, and puts them on
+// the line.
 func (c *Cable) receive(ctx context.Context, from End, line chan<- slice) {
 	defer close(line)
-	buf := make([]byte, max(1, c.baud/10/1000))
+	buf := make([]byte, max(1, c.baud/10/100))
 	perByte := 10 * time.Second / time.Duration(c.baud)
 	var free time.Time // when the line has carried what was put on it
 	for {
@@ -212,6 +215,9 @@ func (c *Cable) carry(from End, b []byte, through time.Time) (slice, bool) {
 	if f.Cut[from] {
 		return s, false
 	}
+	if to, as := c.speed(s.to), c.speed(from); to != as {
+		b = misread(b, as, to)
+	}
 	for _, x := range b {
 		if f.Drop > 0 && c.rng.Float64() < f.Drop {
 			continue
@@ -219,9 +225,22 @@ func (c *Cable) carry(from End, b []byte, through time.Time) (slice, bool) {
 		if f.Garble > 0 && c.rng.Float64() < f.Garble {
 			x ^= 1 << c.rng.IntN(8)
 		}
+		for bit := range 8 {
+			if f.Noise > 0 && c.rng.Float64() < f.Noise {
+				x ^= 1 << bit
+			}
+		}
 		s.bytes = append(s.bytes, x)
 	}
 	return s, len(s.bytes) > 0
+}
+
+// speed is that of an end's port. c.mu is held.
+func (c *Cable) speed(e End) int {
+	if s := c.faults.Speed[e]; s != 0 {
+		return s
+	}
+	return c.baud
 }
 
 // deliver gives the bytes of a line out when they are through. A reader that does not take them loses them: a serial
@@ -271,13 +290,15 @@ func (c *Cable) Status() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.faults
-	return fmt.Sprintf("baud %d cut a>b %v b>a %v drop %g garble %g delay %v loopback %v bytes a>b %d/%d b>a %d/%d",
-		c.baud, f.Cut[A], f.Cut[B], f.Drop, f.Garble, f.Delay, f.Loopback,
+	return fmt.Sprintf("baud %d cut a>b %v b>a %v drop %g garble %g delay %v loopback %v noise %g speed %d %d "+
+		"bytes a>b %d/%d b>a %d/%d",
+		c.baud, f.Cut[A], f.Cut[B], f.Drop, f.Garble, f.Delay, f.Loopback, f.Noise, c.speed(A), c.speed(B),
 		c.counts.Out[A], c.counts.In[A], c.counts.Out[B], c.counts.In[B])
 }
 
 // Commands are what Do understands.
-const Commands = "cut, mend, oneway a>b|b>a, drop P, garble P, delay TIME, loopback, flush a|b, status"
+const Commands = "cut, mend, oneway a>b|b>a, drop P, garble P, noise P, speed a=BAUD|b=BAUD, delay TIME, loopback, " +
+	"flush a|b, status"
 
 // Do carries out one command in words and returns what it says. "oneway a>b" leaves only that direction.
 func (c *Cable) Do(line string) (string, error) {
@@ -307,17 +328,20 @@ func (c *Cable) Do(line string) (string, error) {
 			return "", wrong
 		}
 		c.Set(func(f *Faults) { f.Cut = [2]bool{arg != "a>b", arg != "b>a"} })
-	case "drop", "garble":
+	case "speed":
+		end, n, _ := strings.Cut(arg, "=")
+		baud, err := strconv.Atoi(n)
+		if err != nil || baud <= 0 || end != "a" && end != "b" {
+			return "", wrong
+		}
+		c.Set(func(f *Faults) { f.Speed[map[string]End{"a": A, "b": B}[end]] = baud })
+	case "drop", "garble", "noise":
 		p, err := strconv.ParseFloat(arg, 64)
 		if err != nil || p < 0 || p > 1 {
 			return "", fmt.Errorf("cable: %q: a probability is a number from 0 to 1", line)
 		}
 		c.Set(func(f *Faults) {
-			if words[0] == "drop" {
-				f.Drop = p
-			} else {
-				f.Garble = p
-			}
+			*map[string]*float64{"drop": &f.Drop, "garble": &f.Garble, "noise": &f.Noise}[words[0]] = p
 		})
 	case "delay":
 		d, err := time.ParseDuration(arg)

@@ -87,9 +87,7 @@ func (v *Verdict) answers(entries []Entry, kept map[int64]string) map[int64]bool
 			continue
 		}
 		if e.Kind != Served {
-			if _, ok := tried[e.Number]; !ok { // a failure after an answer takes nothing back
-				tried[e.Number] = false
-			}
+			tried[e.Number] = tried[e.Number] // a failure after an answer takes nothing back
 			continue
 		}
 		v.Acknowledged++
