@@ -148,7 +148,7 @@ do.`,
 	// The default shown is not the environment's, so that the help is the same everywhere.
 	f.Lookup("config").DefValue = config
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
-		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), simulateCommand(),
+		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), a.simulateCommand(),
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.AddCommand(a.whyCommand(), a.cableCommand())

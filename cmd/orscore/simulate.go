@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/orscore/ors/core"
+	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control/screen"
 	"github.com/orscore/ors/core/sim"
 )
@@ -21,24 +23,38 @@ type simulateWanted struct {
 	length            time.Duration
 	verbose, json     bool
 	shrink, script    string
+	fail              string
+	mute              []string
 }
 
-func simulateCommand() *cobra.Command {
+func (a *app) simulateCommand() *cobra.Command {
 	var w simulateWanted
 	c := &cobra.Command{
 		Use:   "simulate",
-		Short: "Run pairs under faults on virtual time",
+		Short: "Run pairs under faults, or tell what would happen if a server failed",
 		Long: `Run two whole recovery agents against each other on virtual time, with links,
 switches, disks and applications as models that fail, and look whether what ORS
 promises holds. Each seed is another pair with other faults. A promise that was
-broken is printed with the command that shows it again; the exit code is then 1.`,
+broken is printed with the command that shows it again; the exit code is then 1.
+
+With --fail, the pair is the one of the configuration file: what would move if
+that server lost its power now, in which order, how long that would take with the
+file's time-outs, and what would not come up. Nothing is asked of any agent, and
+no key, device or plugin is needed. The exit code is 1 when something would not
+come up.`,
 		Example: `  orscore simulate --for 1m
-  orscore simulate --seed 4711 -v`,
+  orscore simulate --seed 4711 -v
+  orscore simulate --config config.hcl --fail rocky
+  orscore simulate --fail rocky --mute storage1`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
 			case w.length < 0:
 				return usage("--for is %v, wanted 0 (no limit) or more", w.length)
+			case w.fail != "":
+				return a.whatIf(&w, c.OutOrStdout())
+			case len(w.mute) > 0:
+				return usage("--mute needs --fail")
 			case w.script != "":
 				return w.replay(c.OutOrStdout())
 			case w.seed != 0:
@@ -57,8 +73,10 @@ broken is printed with the command that shows it again; the exit code is then 1.
 	f.BoolVarP(&w.verbose, "verbose", "v", false, "with --seed or --script: tell everything that happens")
 	f.StringVar(&w.shrink, "shrink", "", "write what breaks a promise into this `folder`, with as few faults as possible")
 	f.StringVar(&w.script, "script", "", "run a `file` that --shrink has written")
+	f.StringVar(&w.fail, "fail", "", "tell what would happen if this `server` of the configuration lost its power")
+	f.StringSliceVar(&w.mute, "mute", nil, "with --fail: the switch of this storage `unit` does not answer the survivor")
 	f.BoolVar(&w.json, "json", false, "print JSON: schedules, simulated_seconds, wall_seconds, violations[], faults{}")
-	c.MarkFlagsMutuallyExclusive("seed", "seeds", "script")
+	c.MarkFlagsMutuallyExclusive("fail", "seed", "seeds", "script")
 	return c
 }
 
@@ -138,6 +156,39 @@ func (w *simulateWanted) one(out io.Writer, s sim.Script) error {
 	}
 	if err == nil && len(o.Bad) > 0 {
 		return &exitError{code: exitFailed}
+	}
+	return err
+}
+
+// whatIf answers for the operator's own file.
+func (a *app) whatIf(w *simulateWanted, out io.Writer) error {
+	var q sim.Question
+	name := w.fail // either server may ask; which one reads the file makes no difference but for the paths
+	for i := range q.Configs {
+		c, diags := config.Load(a.config, config.Options{Server: name, NoKey: true})
+		if diags.HasErrors() {
+			return &core.ConfigError{Config: c, Diagnostics: diags}
+		}
+		if i == 0 {
+			q.Fail = c.Self
+			name = c.ServerName(c.Self.Other())
+		}
+		q.Configs[c.Self-1] = c
+	}
+	q.Mute = w.mute
+	answer, err := sim.WhatIf(q)
+	if err != nil {
+		return err
+	}
+	if w.json {
+		err = printJSON(out, answer)
+	} else {
+		err = answer.Write(out)
+	}
+	for _, g := range answer.Groups {
+		if err == nil && !g.Runs {
+			return &exitError{code: exitFailed}
+		}
 	}
 	return err
 }

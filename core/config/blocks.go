@@ -92,7 +92,7 @@ func (d *decoder) interconnect(root *section) {
 	}
 	ic.StartupTimeout = s.duration("startup_timeout", 0, ic.Timeout, 24*time.Hour)
 	ic.KeyFile = s.path("key_file", "")
-	if ic.KeyFile != "" {
+	if ic.KeyFile != "" && !d.o.NoKey {
 		keys, bad := readKeys(ic.KeyFile, s.where("key_file"))
 		switch {
 		case bad != nil:

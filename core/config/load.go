@@ -21,6 +21,7 @@ const MaxFileSize = 4 << 20
 // Options say on whose behalf a configuration is read.
 type Options struct {
 	Server string // name of the server that one is; empty: the host name
+	NoKey  bool   // leave the key file alone: for whoever only wants to know what the file says
 }
 
 // Load reads the file at path. See Parse for what is returned.

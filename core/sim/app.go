@@ -120,6 +120,12 @@ func (h *host) begin(a failover.Action) {
 func (h *host) takes(a failover.Action) time.Duration {
 	g, p, now := &h.groups[a.Group], &h.w.s.Pair, h.w.now
 	const long = time.Hour
+	switch {
+	case h.w.slow:
+		return h.granted(a)
+	case h.w.fixed:
+		return 0
+	}
 	d := time.Millisecond + time.Duration(a.Delay)*time.Millisecond
 	switch a.Kind {
 	case failover.Attach:
@@ -319,6 +325,12 @@ func (h *host) watch(g int) {
 	if !s.running || s.ill {
 		h.noticeSoon(g)
 	}
+}
+
+// unmountByHand is an operator who ends what holds a dead mount.
+func (h *host) unmountByHand(g int) {
+	s := &h.groups[g]
+	s.running, s.ill, s.mounted, s.dead = false, false, false, false
 }
 
 // agentGone: what workers had under way is done, or not.

@@ -24,19 +24,23 @@ func (c chanceReader) Read(p []byte) (int, error) {
 // failbackDelay of groups that go home by themselves.
 const failbackDelay = 20 * time.Second
 
+func simulatedKey() []byte {
+	key := sha256.Sum256([]byte("a key of a simulated pair"))
+	return key[:]
+}
+
 // pairConfig is what config.Load would return for a file of this pair.
 func pairConfig(p *Pair, self failover.Server) (*config.Config, error) {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	key := sha256.Sum256([]byte("a key of a simulated pair"))
 	c := &config.Config{
 		Path: "simulated", Digest: sha256.Sum256(raw), Self: self,
 		Pair:    config.Pair{Name: "simulated", Mode: "online", OnShutdown: "stay"},
 		Servers: [2]config.Server{{Name: "rocky"}, {Name: "apollo"}},
 		Interconnect: config.Interconnect{
-			Interval: p.Interval.of(), Timeout: p.Timeout.of(), StartupTimeout: p.Startup.of(), Key: key[:],
+			Interval: p.Interval.of(), Timeout: p.Timeout.of(), StartupTimeout: p.Startup.of(), Key: simulatedKey(),
 		},
 		Arbitration: config.Arbitration{Survivor: failover.Server(p.Survivor), Delay: p.Delay.of()},
 	}

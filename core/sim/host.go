@@ -47,7 +47,8 @@ type host struct {
 	killIn    int  // the agent is killed before so many actions more; negative: it is not
 	lastRead  []time.Duration
 	moves     map[uint64]time.Duration // planned moves that have not ended: when they must have
-	recordAt  time.Duration            // newest record that tells of a decision
+	tell      func(store.Record)
+	recordAt  time.Duration // newest record that tells of a decision
 	startedAt time.Duration
 	resumedAt time.Duration
 	parkedAt  time.Duration // the goodbye was begun; 0: not
@@ -113,7 +114,7 @@ func (h *host) boot() {
 	h.end, err = interconnect.NewEndpoint(interconnect.EndpointOptions{
 		Pair: h.cfg.Pair.Name, Self: uint8(h.id), Key: h.cfg.Interconnect.Key, Interval: h.cfg.Interconnect.Interval,
 		Timeout: h.cfg.Interconnect.Timeout, Links: infos, Boot: loop.BootHash(h.bootID), Incarnation: uint16(incarnation),
-		Rand: chanceReader{w.lineChance},
+		Rand: chanceReader{w.lineChance}, MaxVersion: h.speaks(),
 	})
 	if err != nil {
 		w.violate("model", "an endpoint cannot be made: %v", err)
@@ -142,6 +143,14 @@ func (h *host) boot() {
 	})
 	h.kickAll()
 	w.check.booted(h)
+}
+
+// speaks is the newest version of the interconnect that this server knows; 0: that of this program.
+func (h *host) speaks() uint8 {
+	if h.w.s.Pair.Old == int(h.id) {
+		return 1
+	}
+	return 0
 }
 
 // openState opens the state files as core/store does, and counts the start.
@@ -390,6 +399,9 @@ func (h *host) Record(r store.Record) {
 	switch r.Kind {
 	case "group", "step", "arbitration", "operator", "verdict":
 		h.recordAt = h.w.now
+	}
+	if h.tell != nil {
+		h.tell(r)
 	}
 	if h.w.log != nil {
 		h.w.note("%v: %s %s %s: %s %s", h.id, r.Kind, r.Group, r.Step, r.Text, r.Why)

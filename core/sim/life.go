@@ -75,6 +75,17 @@ func (w *world) tend(d time.Duration, until func() bool) bool {
 			if !h.works() {
 				continue
 			}
+			for g := range h.groups { // restarts in place do not mount anew what has died
+				if s := &h.groups[g]; s.dead && h.connected(g) && w.calm {
+					h.unmountByHand(g)
+					h.die()
+					h.boot()
+					break
+				}
+			}
+			if !h.works() {
+				continue
+			}
 			st := h.loop.State()
 			if st.Off() {
 				w.enable(h)
@@ -82,7 +93,7 @@ func (w *world) tend(d time.Duration, until func() bool) bool {
 			for g := range st.Groups {
 				_, flapping := st.Flapping(h.loop.Params(), g)
 				if st.Groups[g].Phase == failover.Faulted && h.groups[g].dead {
-					h.groups[g].running, h.groups[g].mounted, h.groups[g].dead = false, false, false // ends what holds it
+					h.unmountByHand(g)
 				}
 				if gr := &st.Groups[g]; gr.Phase == failover.Faulted || st.Now < gr.BlockedUntil || flapping {
 					w.clear(h, g)

@@ -31,19 +31,20 @@ type world struct {
 
 	lineChance, switchChance, appChance, faultChance *rand.Rand
 
-	faults  []int // by class, how often
-	waiting []*Fault
-	bad     []Violation
-	check   checker
-	ledgers *[2]memory // nil: none are kept
-	moveID  uint64
-	free    []*packet
-	mounts  int // numbers of mounts given out
-	healed  time.Duration
-	calm    bool        // faults have ended
-	over    func() bool // asked now and then: nobody waits for the end any more
-	count   int
-	broken  bool // it ended because of that
+	faults      []int // by class, how often
+	waiting     []*Fault
+	bad         []Violation
+	check       checker
+	ledgers     *[2]memory // nil: none are kept
+	moveID      uint64
+	free        []*packet
+	mounts      int // numbers of mounts given out
+	healed      time.Duration
+	calm        bool        // faults have ended
+	over        func() bool // asked now and then: nobody waits for the end any more
+	count       int
+	broken      bool // it ended because of that
+	fixed, slow bool // actions take no time, or all that the configuration grants
 }
 
 func newWorld(s *Script, cfgs [2]*config.Config, log func(string, ...any)) *world {
