@@ -177,6 +177,15 @@ func (p *Pair) HasPower(name string) bool {
 	return err == nil
 }
 
+// ControlSocket is where a server's agent listens for operators, as this process sees it.
+func (p *Pair) ControlSocket(name string) (string, error) {
+	n, err := p.host(name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/%d/root/run/ors/control.sock", n.host.ID.PID), nil
+}
+
 // Spec returns what is needed to run commands in a host.
 func (p *Pair) Spec(name string) (host.Spec, error) {
 	n, err := p.host(name)

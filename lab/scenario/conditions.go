@@ -4,7 +4,6 @@ package scenario
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,15 +54,16 @@ func init() {
 func (r *Runner) status(ctx context.Context, server string) (control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	var st control.Status
-	out, code, err := r.pair.Run(ctx, server, "orscore", "status", "--json")
+	socket, err := r.pair.ControlSocket(server)
 	if err != nil {
-		return st, err
+		return control.Status{}, err
 	}
-	if err := json.Unmarshal([]byte(out), &st); err != nil {
-		return st, fmt.Errorf("status of %s: exit code %d: %s", server, code, strings.TrimSpace(out))
+	c, err := control.Dial(ctx, socket) // as orscore status does, without a process for each question
+	if err != nil {
+		return control.Status{}, fmt.Errorf("status of %s: %w", server, err)
 	}
-	return st, nil
+	st, err := c.Status(ctx)
+	return st, errors.Join(err, c.Close())
 }
 
 func onStatus(look func(st control.Status, a args) error) func(context.Context, *Runner, args) error {

@@ -23,6 +23,7 @@ import (
 // Runner plays a scenario on a pair. It belongs to one goroutine.
 type Runner struct {
 	Scenario *Scenario
+	Brief    bool // measure what the clients saw, and leave the journals alone
 	pair     *pair.Pair
 	say      func(format string, a ...any)
 	detail   func(text string) // output of commands
@@ -145,7 +146,7 @@ func (r *Runner) Do(ctx context.Context, st Step) error {
 
 // result measures the phase.
 func (r *Runner) result(ctx context.Context, name string) Result {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second) // also after Ctrl-C: short
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 40*time.Second) // also after Ctrl-C: bounded
 	defer cancel()
 	res := Result{Name: name, OK: true, Began: r.phase.began, Failed: map[string]int{}}
 	m, err := r.measure(ctx)
@@ -171,7 +172,7 @@ func (r *Runner) lost(ctx context.Context) (acknowledged int, lost *int, wrong s
 		if r.clients[w.Name] == nil || !w.writesRows() {
 			continue
 		}
-		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		short, cancel := context.WithTimeout(ctx, 15*time.Second)
 		v, err := r.check(short, w.Name)
 		cancel()
 		if err != nil {
