@@ -94,8 +94,8 @@ func (v Verdict) text() (what, next string) {
 		return "This end hears itself: a loopback plug, or a cable whose far end joins its lines.",
 			"Take the plug out; test from the port to which the cable belongs."
 	case Silent:
-		return "Nothing arrives here. If the test at the far end says one-way, only the direction towards here is dead; if it " +
-				"says silent, too, there is no cable, it is a straight one, or this is not its port.",
+		return "Nothing arrives here. If the test at the far end says one-way, only the direction towards here is dead; if " +
+				"it says silent, too, there is no cable, it is a straight one, or this is not its port.",
 			"Check that both ends name the right port and that the cable is a null-modem cable."
 	case WrongSpeed:
 		return "Bytes arrive and none of them makes sense: the far end runs at another speed, or something else than this " +
