@@ -22,16 +22,16 @@ const (
 
 // Report is the outcome of an audit.
 type Report struct {
-	Verdict  Verdict       `json:"verdict"`
-	Ledgers  []LedgerFacts `json:"ledgers"`
-	Units    []UnitFacts   `json:"units"`
-	Findings []string      `json:"findings"` // each one breaks the rule
-	Missing  []string      `json:"missing"`  // each one keeps the audit from being a proof
-	Warnings []string      `json:"warnings"` // worth knowing, and harmless: the switch has seen to that
+	Verdict  Verdict     `json:"verdict"`
+	Ledgers  []Facts     `json:"ledgers"`
+	Units    []UnitFacts `json:"units"`
+	Findings []string    `json:"findings"` // each one breaks the rule
+	Missing  []string    `json:"missing"`  // each one keeps the audit from being a proof
+	Warnings []string    `json:"warnings"` // worth knowing, and harmless: the switch has seen to that
 }
 
-// LedgerFacts is what was read of one server's ledger.
-type LedgerFacts struct {
+// Facts is what was read of one server's ledger.
+type Facts struct {
 	File    string    `json:"file"`
 	Server  string    `json:"server"`
 	Entries int       `json:"entries"`
@@ -154,7 +154,7 @@ func (x *auditor) warning(format string, args ...any) {
 
 // describe reports what was read of a ledger.
 func (x *auditor) describe(l *Ledger) {
-	f := LedgerFacts{File: l.Path, Server: l.Server, Entries: len(l.Entries)}
+	f := Facts{File: l.Path, Server: l.Server, Entries: len(l.Entries)}
 	if n := len(l.Entries); n > 0 {
 		f.First, f.Last, f.From, f.To = l.Entries[0].Pos, l.Entries[n-1].Pos, l.Entries[0].At, l.Entries[n-1].At
 		if f.First > 1 {

@@ -130,7 +130,7 @@ func (h *host) boot() {
 	}
 	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim",
 		StatusEvery: h.w.s.Pair.Status.of(),
-		BootID:      h.bootID, Incarnation: incarnation})
+		BootID:      h.bootID, Incarnation: incarnation, Decided: w.decided})
 	h.ledger = w.openLedger(h, incarnation)
 	h.loop.Network(h.network)
 	h.enter(func() {

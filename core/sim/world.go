@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/decision"
 	"github.com/orscore/ors/core/failover"
 )
 
@@ -36,6 +37,7 @@ type world struct {
 	bad         []Violation
 	check       checker
 	ledgers     *[2]memory // nil: none are kept
+	decided     func(decision.Decision, failover.State)
 	moveID      uint64
 	free        []*packet
 	mounts      int // numbers of mounts given out
