@@ -52,7 +52,8 @@ func clientCommand() *cobra.Command {
 	c := &cobra.Command{Use: "client", Short: "Ask for a service the whole time and write down what came of it"}
 	c.PersistentFlags().StringVar(&f.to, "to", "", "`address` of the service: host:port, or a URL")
 	c.PersistentFlags().StringVar(&f.log, "log", "", "`file` to write to, or to compare with")
-	c.PersistentFlags().DurationVar(&f.pace, "pace", 0, "`time` between requests (default: rows 5ms, patient 50ms, http 10ms)")
+	c.PersistentFlags().DurationVar(&f.pace, "pace", 0,
+		"`time` between requests (default: rows 5ms, patient 50ms, http 10ms)")
 	c.PersistentFlags().BoolVar(&f.patient, "patient", false, "wait long for each commit, and keep the connection")
 	for _, kind := range []string{workload.KindPostgres, workload.KindStore} {
 		c.AddCommand(&cobra.Command{Use: kind, Short: "Commit numbered rows until it is ended", Args: cobra.NoArgs,
