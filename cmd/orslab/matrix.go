@@ -51,7 +51,7 @@ The programs must be built with the tag orsfault: make matrix does it.`,
 		},
 	}
 	c.Flags().StringSliceVar(&f.only, "only", nil, "`names` of the cases to play; * stands for anything")
-	c.Flags().IntVar(&f.sample, "sample", 0, "play only so many `cases`, spread evenly")
+	c.Flags().IntVar(&f.sample, "sample", 0, "play only so many `cases`, of each class as many as of any other")
 	c.Flags().StringVar(&f.json, "json", "", "write an array with an object a case to this `file`")
 	c.Flags().StringVar(&f.logs, "logs", "", "copy the logs of red cases to this `folder`, which is replaced")
 	c.Flags().StringVar(&f.bin, "bin", "", "`folder` with orscore, plugins and orslab (default: this program's)")

@@ -113,14 +113,34 @@ func Only(all []Case, patterns []string) ([]Case, error) {
 	return kept, nil
 }
 
-// Sample keeps n cases, spread evenly over all.
+// Sample keeps n cases, of each class as many as of any other, and those spread evenly over their class.
 func Sample(all []Case, n int) []Case {
 	if n <= 0 || n >= len(all) {
 		return all
 	}
+	var order []string
+	byClass := map[string][]Case{}
+	for _, c := range all {
+		k := class(c.Phase.Name)
+		if byClass[k] == nil {
+			order = append(order, k)
+		}
+		byClass[k] = append(byClass[k], c)
+	}
+	quota := map[string]int{}
+	for left := n; left > 0; {
+		for _, k := range order {
+			if left > 0 && quota[k] < len(byClass[k]) {
+				quota[k]++
+				left--
+			}
+		}
+	}
 	var kept []Case
-	for i := range n {
-		kept = append(kept, all[i*len(all)/n])
+	for _, k := range order {
+		for i := range quota[k] {
+			kept = append(kept, byClass[k][i*len(byClass[k])/quota[k]])
+		}
 	}
 	return kept
 }

@@ -89,9 +89,12 @@ func TestOnly(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	all := named("a", "b", "c", "d", "e", "f", "g")
-	for n, want := range map[int]string{0: "abcdefg", 1: "a", 3: "ace", 7: "abcdefg", 9: "abcdefg"} {
-		if got := strings.Join(names(Sample(all, n)), ""); got != want {
+	all := named("a_1", "a_2", "a_3", "a_4", "b_1", "c_1", "c_2")
+	for n, want := range map[int]string{
+		0: "a_1 a_2 a_3 a_4 b_1 c_1 c_2", 1: "a_1", 2: "a_1 b_1", 3: "a_1 b_1 c_1", 4: "a_1 a_3 b_1 c_1",
+		6: "a_1 a_2 a_3 b_1 c_1 c_2", 9: "a_1 a_2 a_3 a_4 b_1 c_1 c_2",
+	} {
+		if got := strings.Join(names(Sample(all, n)), " "); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
