@@ -1,6 +1,9 @@
 package cabletest
 
 import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"math"
 	"testing"
 )
@@ -75,8 +78,20 @@ func FuzzProbe(f *testing.F) {
 	f.Add([]byte{})
 	f.Add((&tester{id: 1}).next(false))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if p, ok := parse(b); ok && (len(b) != probeLen || p.id == 0 && b[4] != 0) {
-			t.Fatalf("% x", b)
+		check := func(b []byte) {
+			p, ok := parse(b)
+			if !ok {
+				return
+			}
+			again := []byte{probeMagic}
+			for _, v := range []uint32{p.id, p.number, p.hears, p.heard, p.bad} {
+				again = binary.BigEndian.AppendUint32(again, v)
+			}
+			if again = append(again, p.flags); !bytes.Equal(again, b[:len(b)-4]) {
+				t.Fatalf("% x was read as % x", b, again)
+			}
 		}
+		check(b)
+		check(binary.BigEndian.AppendUint32(bytes.Clone(b), crc32.Checksum(b, castagnoli))) // beyond the checksum
 	})
 }
