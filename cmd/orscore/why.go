@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/orscore/ors/core/control/screen"
 	"github.com/orscore/ors/core/decision"
 	"github.com/orscore/ors/core/store"
 )
@@ -44,6 +45,9 @@ The exit code is 1 when a decision made again by the same rules is another one.`
 			log, err := store.ReadLog(dir, store.DecisionsName)
 			if err != nil {
 				return err
+			}
+			for _, text := range log.Damaged {
+				_, _ = fmt.Fprintln(c.ErrOrStderr(), "orscore: "+screen.Clean(text))
 			}
 			told := decision.Newest(log.Records)
 			if len(args) == 1 {
