@@ -63,6 +63,10 @@ unit: ## unit tests, with the race detector wherever goroutines meet
 lab: build ## run the white paper's scenario in the lab (root); results in build/lab.json
 	build/orslab run $(SCENARIO) --json build/lab.json --logs build/lab-logs
 
+.PHONY: mutate
+mutate: ## weaken each row, guard and rule of the decision, one at a time: some test must notice; results in build/mutants.json
+	go test ./core/failover -run '^TestMutants$$' -mutate -v -timeout 60m
+
 .PHONY: sim
 sim: build ## run simulated pairs under faults for a minute (SIMTIME); results in build/sim.json
 	build/orscore simulate --for $(SIMTIME) --json > build/sim.json || { cat build/sim.json; exit 1; }

@@ -118,7 +118,7 @@ func (x *stepper) claim(unit int, tag uint32) bool {
 	if u.Key.Owner == x.p.Self && (g.Phase == Releasing || g.Phase == Claiming) {
 		return false // its own swap is on its way
 	}
-	if u.Key.Owner != x.p.Self && (g.Phase != Standby || x.s.Leaving) {
+	if u.Key.Owner != x.p.Self && g.Phase != Standby {
 		return false // left-overs first
 	}
 	if u.Key.Owner != x.p.Self && x.s.Off() {
@@ -138,7 +138,7 @@ func (x *stepper) firstRead() {
 		x.finishRound(first.Key)
 		return
 	}
-	if !x.s.Partner.Lost || first.ReadSeq <= x.s.Partner.LostSeq {
+	if !x.s.Partner.Lost { // a read that was under way at the loss is dropped, so this one was asked after it
 		return
 	}
 	bidding := Decide(x.p.Self, x.s.Hard.Promised, x.s.Hard.Common, first.Key)
@@ -227,8 +227,7 @@ func (x *stepper) finishRound(first Key) {
 	if won && x.s.Now < x.s.FinishFrom+x.p.FinishWindow {
 		for i := 1; i < len(x.s.Units); i++ {
 			u := &x.s.Units[i]
-			g := &x.s.Groups[x.p.Units[i].Group]
-			if !u.Known || (u.Key.Owner != x.p.Self && u.Key.Tag < first.Tag && x.s.Now >= g.BlockedUntil) {
+			if !u.Known || (u.Key.Owner != x.p.Self && u.Key.Tag < first.Tag) {
 				x.claim(i, first.Tag)
 				return
 			}

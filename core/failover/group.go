@@ -37,6 +37,9 @@ func (x *stepper) feed(g int, e Event) {
 // facts are the guard facts of a group now.
 func (x *stepper) facts(g int) Facts {
 	gr := &x.s.Groups[g]
+	if x.s.Now > gr.LastFail+x.p.Groups[g].RestartReset {
+		gr.Fails = 0 // of long ago
+	}
 	var f Facts
 	set := func(on bool, fact Facts) {
 		if on {
@@ -141,9 +144,6 @@ func (x *stepper) effects(g int, from Phase, e Event) {
 	case StartFailed, AppsFailed:
 		if gr.Phase == Active {
 			break // in maintenance
-		}
-		if x.s.Now > gr.LastFail+x.p.Groups[g].RestartReset {
-			gr.Fails = 0
 		}
 		gr.Fails++
 		gr.Fault = e.Text
@@ -251,10 +251,7 @@ func (x *stepper) act(g int, k ActionKind) {
 			a.Delay = min(Tick(100)<<min(n, 8), 10_000, max(0, (gr.Deadline-x.s.Now)/2))
 		}
 	}
-	gr.Op = a.Op
-	if k == ReKey {
-		gr.Op = 0 // no answer of it is used
-	}
+	gr.Op = a.Op // an answer to ReKey finds no row
 	x.do(a)
 }
 

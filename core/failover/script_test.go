@@ -21,13 +21,16 @@ import (
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
 //	hold swaps | land swaps             keep swaps on their way | let them reach the switch now
+//	hold reads | land reads             keep the switch's answers on their way | let them arrive
+//	ended 0                             an older swap of unit 0 ends
 //	partner hears p=2 c=2 follows losses=1 held=0:4 leaving restarting=5000 onelink    its beats from now on
 //	partner silent | partner restarted
 //	time 500                            let time pass
+//	pause 500                           the server does not run for so long: nothing happens on it
 //	late | network bad | lines down     a pause | evidence
 //	answer 0 Granted some text          the newest action of group 0 ends so
 //	stale 0 Granted                     an answer to an older action
-//	disk 0 answers | disk 0 silent
+//	disk 0 answers | disk 0 silent [stale]
 //	move 0 7 [force|health|failback] | ready 0 yes | said 0 7 given text | asks 0 7 auto      planned moves
 //	mode disabled|enabled|maintenance 5000      an operator switches the mode: what is not named is off
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
@@ -42,6 +45,8 @@ type script struct {
 	keys   []failover.Key
 	muted  []bool
 	held   bool // swaps stay on their way
+	slow   bool // answers of the switch do
+	late   []failover.Event
 	flight []failover.Action
 	todo   []failover.Action // reads and swaps to be answered by the driver
 	group  []failover.Action // the newest action of each group
@@ -130,8 +135,12 @@ func (x *script) command(w []string) {
 	case "mute", "unmute":
 		x.muted[num(1)] = w[0] == "mute"
 	case "hold":
-		x.held = true
+		x.held, x.slow = x.held || w[1] == "swaps", x.slow || w[1] == "reads"
 	case "land":
+		if w[1] == "reads" {
+			x.landReads()
+			return
+		}
 		x.held = false
 		flight := x.flight
 		x.flight = nil
@@ -142,6 +151,8 @@ func (x *script) command(w []string) {
 		x.partner(w[1:])
 	case "time":
 		x.pass(failover.Tick(num(1)))
+	case "pause":
+		x.now += failover.Tick(num(1))
 	case "late":
 		x.last = [2]failover.Tick{-failover.Never, -failover.Never}
 		x.step(failover.Event{Kind: failover.WasLate, Text: "it did not run for a while"})
@@ -155,9 +166,15 @@ func (x *script) command(w []string) {
 		x.answer(num(1), kind(x.t, w[2]), rest(3))
 	case "stale":
 		x.step(failover.Event{Kind: kind(x.t, w[2]), Group: num(1), Op: x.group[num(1)].Op - 1})
+	case "ended":
+		x.step(failover.Event{Kind: failover.Swapped, Unit: num(1), Op: x.s.Units[num(1)].SwapOp - 1})
 	case "disk":
 		k := map[string]failover.EventKind{"answers": failover.DiskAnswered, "silent": failover.DiskSilent}[w[2]]
-		x.step(failover.Event{Kind: k, Group: num(1), Op: x.disk[num(1)]})
+		op := x.disk[num(1)]
+		if rest(3) == "stale" {
+			op--
+		}
+		x.step(failover.Event{Kind: k, Group: num(1), Op: op})
 	case "move":
 		e := failover.Event{Kind: failover.OpMove, Group: num(1), Move: uint64(num(2))}
 		switch rest(3) {
@@ -176,7 +193,11 @@ func (x *script) command(w []string) {
 			Auto: rest(3) == "auto"})
 	case "ready":
 		k := map[string]failover.EventKind{"yes": failover.ReadyYes, "no": failover.ReadyNo}[w[2]]
-		x.step(failover.Event{Kind: k, Group: num(1), Op: x.s.Groups[num(1)].Move.Op, Text: rest(3)})
+		op := x.s.Groups[num(1)].Move.Op
+		if rest(3) == "stale" {
+			op--
+		}
+		x.step(failover.Event{Kind: k, Group: num(1), Op: op, Text: rest(3)})
 	case "said":
 		x.step(failover.Event{Kind: failover.PeerSaid, Group: num(1), Move: uint64(num(2)), Word: word(x.t, w[3]),
 			Text: rest(4)})
@@ -411,6 +432,8 @@ func (x *script) serve() {
 		switch {
 		case a.Kind == failover.Inspect && x.muted[a.Unit]:
 			x.step(failover.Event{Kind: failover.UnitMute, Unit: a.Unit, Op: a.Op, Text: "no answer"})
+		case a.Kind == failover.Inspect && x.slow:
+			x.late = append(x.late, failover.Event{Kind: failover.UnitRead, Unit: a.Unit, Op: a.Op, Key: x.keys[a.Unit]})
 		case a.Kind == failover.Inspect:
 			x.step(failover.Event{Kind: failover.UnitRead, Unit: a.Unit, Op: a.Op, Key: x.keys[a.Unit]})
 		case x.held:
@@ -421,6 +444,16 @@ func (x *script) serve() {
 				x.step(failover.Event{Kind: failover.Swapped, Unit: a.Unit, Op: a.Op})
 			}
 		}
+	}
+}
+
+// landReads lets the answers of the switch arrive, in their order.
+func (x *script) landReads() {
+	x.slow = false
+	late := x.late
+	x.late = nil
+	for _, e := range late {
+		x.step(e)
 	}
 }
 
@@ -547,8 +580,14 @@ func (x *script) show() {
 	}
 	say("partner %v, up %v, lost %v, agreed %v; promised %d, common %d", pt.Verdict, pt.Up, pt.Lost, x.s.Agreed(),
 		x.s.Hard.Promised, x.s.Hard.Common)
+	if n := pt.Losses; n > 1 {
+		say("told to the partner: lost %d times", n-1)
+	}
 	for u, k := range x.keys {
 		say("unit %d %v", u, k)
+	}
+	for u, h := range x.s.Hard.Units {
+		say("on disk of unit %d: asked %d, held %d, released %d", u, h.Asked, h.Held, h.Released)
 	}
 	for g := range x.s.Groups {
 		line := x.s.Groups[g].Phase.String()

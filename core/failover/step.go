@@ -126,7 +126,6 @@ func (x *stepper) take(e Event) {
 	case PeerStarted:
 		x.s.Partner.Beat.HearsUs, x.s.Partner.Up, x.s.Partner.Left = false, false, false
 		x.s.Partner.RestartingUntil, x.s.Partner.Spoke = x.s.Now+x.p.Timeout, false // it lives; its beats are to come
-		x.reKeyAll()
 		x.note(-1, "partner-started", "", e.Text)
 	case WasLate:
 		x.late(e.Text)
@@ -184,13 +183,11 @@ func (x *stepper) settle() {
 // late forgets what silence and old reads had shown: this server did not run for a while.
 func (x *stepper) late(text string) {
 	pt := &x.s.Partner
-	pt.Up, pt.Lost = false, false
 	pt.BothAt = -Never
 	x.s.LateUntil = x.s.Now + x.p.Timeout
 	for i := range x.s.Units {
 		u := &x.s.Units[i]
 		u.Known, u.ReadOp, u.NextRead = false, 0, x.s.Now
-		u.SeenFrom = x.s.Now
 	}
 	for i := range pt.Evidence.Links {
 		pt.Evidence.Links[i].Silent = true
@@ -228,7 +225,7 @@ func (x *stepper) judge() {
 	x.note(-1, "verdict", "", why)
 	switch {
 	case v == VerdictLost:
-		pt.Lost, pt.LostAt, pt.LostSeq = true, x.s.Now, x.s.Op
+		pt.Lost, pt.LostAt = true, x.s.Now
 		pt.Losses++
 		x.s.Hard.Lost = true
 		for i := range x.s.Units {
@@ -243,10 +240,7 @@ func (x *stepper) judge() {
 			x.feed(g, Event{Kind: PeerLost})
 		}
 	case was == VerdictLost:
-		pt.Lost = false
-		if v == VerdictAlive || v == VerdictCableFault {
-			x.reKeyAll()
-		}
+		pt.Lost = false // keys are changed by the first beat that says that the partner hears this server
 	}
 }
 
@@ -254,7 +248,7 @@ func (x *stepper) judge() {
 func (x *stepper) heard(b Beat) {
 	pt := &x.s.Partner
 	changed := b.Promised != pt.Beat.Promised || (b.HearsUs && (b.Losses != pt.Beat.Losses || !pt.Beat.HearsUs))
-	if changed || !pt.Spoke {
+	if changed {
 		x.reKeyAll()
 	}
 	x.s.Hard.Lost = false

@@ -352,9 +352,8 @@ type Partner struct {
 	Up              bool // heard, and it says that it hears us
 	Lost            bool
 	LostAt          Tick
-	LostSeq         uint64 // newest operation id at the loss: reads with a greater one are fresh
-	Losses          uint8  // how often it was lost, this agent's start included
-	Left            bool   // it has said goodbye
+	Losses          uint8 // how often it was lost, this agent's start included
+	Left            bool  // it has said goodbye
 	RestartingUntil Tick
 	Beat            Beat
 	Spoke           bool // Beat is of this session
