@@ -21,6 +21,12 @@ agent {
   # plugin_dir = "/usr/lib/ors/plugins"           # programs ors-plugin-KIND; nobody but root may write here
   # drive_root = "/ors"                           # drive E: is mounted at /ors/E
   # realtime   = true                             # beats ask for real-time priority and locked memory
+
+  # Commands before the first beat, as the paper's CPQRSYS.CMD.
+  # autostart { command = ["/usr/local/sbin/before-ors", "${self}"] }
+
+  # Reboots a server that holds groups and whose agent is silent.
+  # watchdog { device = "/dev/watchdog0" }
 }
 
 # How the two agents hear of each other. A partner is lost when it is silent on all links for `timeout`.
@@ -50,7 +56,7 @@ arbitration {
 
 # While none of these answers, this server takes itself for the isolated one and takes nothing over.
 network_check {
-  targets = ["172.25.36.1"]                       # asked by ping; "host:port" is asked by TCP
+  targets = ["172.25.36.1"]                       # by ping; "arp:…", "host:port": ARP, TCP
   # timeout = "1s"
 }
 

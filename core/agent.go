@@ -21,6 +21,14 @@ import (
 	"github.com/orscore/ors/core/pluginhost"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
+	"github.com/orscore/ors/core/watchdog"
+)
+
+// A node whose loop does not run for so long hangs: its beats end. It may wait for the disk of its state, and a slow
+// disk is no reason to be taken for dead.
+const (
+	staleTimeouts = 3
+	staleLeast    = 5 * time.Second
 )
 
 // Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so
@@ -52,6 +60,7 @@ type agent struct {
 	drives   interface{ Close() error }
 	links    *interconnect.Interconnect
 	node     *node.Node
+	watchdog *watchdog.Watchdog // nil: none is configured
 }
 
 // assemble opens all parts; on an error it closes those that were opened.
@@ -88,12 +97,20 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	if a.links, err = interconnect.New(interconnect.Options{
 		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
 		OtherKey: c.Interconnect.OtherKey, Interval: c.Interconnect.Interval,
-		Timeout: c.Interconnect.Timeout, Links: links(c, log), Boot: loop.BootHash(boot),
+		Timeout: c.Interconnect.Timeout, Stale: max(staleTimeouts*c.Interconnect.Timeout, staleLeast),
+		Links: links(c, log), Boot: loop.BootHash(boot),
 		Incarnation: a.store.Incarnation16(), Log: log.Named("interconnect"),
 	}); err != nil {
 		return nil, err
 	}
+	var well func(bool)
+	if w := c.Agent.Watchdog; w != nil {
+		a.watchdog = watchdog.New(watchdog.Options{Device: w.Device, Timeout: w.Timeout, Log: log.Named("watchdog"),
+			Tell: func(code, text, next string) { a.node.Alarm(code, text, next) }})
+		well = a.watchdog.Well
+	}
 	a.node, err = node.New(node.Options{
+		Well:   well,
 		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
 		Store: a.store, Ledger: a.ledger, Decisions: a.store.Decisions(), Interconnect: a.links, Network: networkCheck(c),
 		Log: log.Named("node"), Version: Version, BootID: boot, Incarnation: a.store.Incarnation(),
@@ -115,6 +132,12 @@ func ledgerOptions(c *config.Config, s *store.Store, boot string) ledger.Options
 // run starts the parts and waits for the node's end.
 func (a *agent) run(ctx context.Context) error {
 	defer a.close()
+	if err := a.autostart(ctx); err != nil { // before the agent asks for priority, which commands must not inherit
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	if a.cfg.Agent.Realtime {
 		granted, refused := interconnect.LockRealtime()
 		a.log.Info("real time", "granted", strings.Join(granted, ", "), "refused", strings.Join(refused, ", "))
@@ -132,6 +155,8 @@ func (a *agent) run(ctx context.Context) error {
 	go a.plugins.Start(inner, a.cfg.Kinds())
 	nodeCtx, stopNode := context.WithCancel(inner)
 	defer stopNode()
+	endWatchdog := a.startWatchdog(inner)
+	defer endWatchdog()
 	nodeEnd := make(chan error, 1)
 	go func() { nodeEnd <- a.node.Run(nodeCtx) }()
 	a.log.Info("the agent runs", "server", a.cfg.ServerName(a.cfg.Self), "partner", partner(a.cfg), "version", Version)
@@ -140,7 +165,11 @@ func (a *agent) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		bye, cancel := context.WithTimeout(inner, 2*time.Second)
-		errs = append(errs, a.links.Goodbye(bye))
+		said := a.links.Goodbye(bye)
+		if said == nil {
+			a.node.PartnerKnows()
+		}
+		errs = append(errs, said)
 		cancel()
 		stopNode()
 		errs = append(errs, <-nodeEnd)
@@ -157,6 +186,26 @@ func (a *agent) run(ctx context.Context) error {
 		errs = append(errs, <-ended)
 	}
 	return errors.Join(errs...)
+}
+
+// startWatchdog drives the configured watchdog until ctx ends or the result is called, which waits for its last word.
+func (a *agent) startWatchdog(ctx context.Context) (end func()) {
+	if a.watchdog == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.watchdog.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(closeTimeout): // a device that hangs keeps no agent from its end
+		}
+	}
 }
 
 func wrap(what string, err error) error {

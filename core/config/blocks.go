@@ -3,10 +3,9 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
+	"github.com/orscore/ors/core/netcheck"
 )
 
 // Limits of the interconnect's times (DESIGN §5).
@@ -56,8 +56,10 @@ func (d *decoder) pair(root *section) {
 func (d *decoder) agent(b *hcl.Block) {
 	var s *section
 	if b != nil {
-		s = d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("state_dir", "run_dir", "log_dir", "plugin_dir",
-			"drive_root", "realtime")})
+		s = d.open(b.Body, b.DefRange, &hcl.BodySchema{
+			Attributes: attributes("state_dir", "run_dir", "log_dir", "plugin_dir", "drive_root", "realtime"),
+			Blocks:     []hcl.BlockHeaderSchema{{Type: "watchdog"}, {Type: "autostart"}},
+		})
 	}
 	d.c.Agent = Agent{
 		StateDir:  s.path("state_dir", "/var/lib/ors"),
@@ -66,7 +68,40 @@ func (d *decoder) agent(b *hcl.Block) {
 		PluginDir: s.path("plugin_dir", "/usr/lib/ors/plugins"),
 		DriveRoot: s.path("drive_root", "/ors"),
 		Realtime:  s.boolean("realtime", true),
+		Watchdog:  d.watchdog(s.only("watchdog", false)),
 	}
+	for _, one := range s.all("autostart") {
+		d.c.Agent.Autostart = append(d.c.Agent.Autostart, d.autostart(one))
+	}
+}
+
+func (d *decoder) watchdog(b *hcl.Block) *Watchdog {
+	if b == nil {
+		return nil
+	}
+	s := d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("device!", "timeout")})
+	w := &Watchdog{Device: s.path("device", ""), Timeout: s.duration("timeout", 10*time.Second, time.Second, time.Hour)}
+	if w.Timeout%time.Second != 0 {
+		d.report(codeDuration, s.where("timeout"), fmt.Sprintf("a watchdog counts whole seconds, not %s", short(w.Timeout)),
+			`Write a time such as "10s".`)
+	}
+	return w
+}
+
+func (d *decoder) autostart(b *hcl.Block) Autostart {
+	s := d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("command!", "timeout", "on_failure")})
+	a := Autostart{
+		Command: s.list("command", s.pathContext()),
+		Timeout: s.duration("timeout", 30*time.Second, 100*time.Millisecond, time.Hour),
+		OnFailure: s.choice(codeAutostart, "on_failure", "continue", []string{"continue", "stop"},
+			` With "stop" the agent does not start after a failure; with "continue" it is told and the agent goes on.`),
+		Range: b.DefRange,
+	}
+	if s.attribute("command") != nil && (len(a.Command) == 0 || !filepath.IsAbs(a.Command[0])) {
+		d.report(codeAutostart, s.where("command"), "the command names no program by its whole path",
+			`Write program and arguments, such as ["/usr/local/sbin/open-launcher", "${self}"].`)
+	}
+	return a
 }
 
 func (d *decoder) interconnect(root *section) {
@@ -235,13 +270,10 @@ func (d *decoder) networkCheck(b *hcl.Block) {
 	d.c.NetworkCheck.Timeout = s.duration("timeout", time.Second, 10*time.Millisecond, maxBeat)
 	d.c.NetworkCheck.Targets = s.list("targets", nil)
 	for _, t := range d.c.NetworkCheck.Targets {
-		if _, err := netip.ParseAddr(t); err == nil {
-			continue
-		}
-		host, port, err := net.SplitHostPort(t)
-		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+		if _, err := netcheck.Parse(t); err != nil {
 			d.report(codeAddress, s.where("targets"), fmt.Sprintf("%q is no target of a network check", t),
-				`Write an IP address, which is asked by ping, or "host:port", to which a TCP connection is made.`)
+				`Write an IP address, which is asked by ping, "arp:172.25.36.1" for a host of a network of this server, `+
+					`which is asked by ARP, or "host:port", to which a TCP connection is made.`)
 		}
 	}
 }

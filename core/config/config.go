@@ -56,6 +56,23 @@ type Agent struct {
 	PluginDir string // default /usr/lib/ors/plugins
 	DriveRoot string // folder of the drive letters; default /ors
 	Realtime  bool   // ask for real-time priority and locked memory; default true
+	Watchdog  *Watchdog
+	Autostart []Autostart // in the order of the file
+}
+
+// Watchdog is a `watchdog` block: a device of the kernel that reboots a server which holds groups and whose agent is
+// silent.
+type Watchdog struct {
+	Device  string
+	Timeout time.Duration // whole seconds; default 10 s
+}
+
+// Autostart is an `autostart` block: a command that runs before the agent's first beat.
+type Autostart struct {
+	Command   []string      // program and arguments; may use ${self}
+	Timeout   time.Duration // default 30 s
+	OnFailure string        // "continue" (default), or "stop": the agent does not start
+	Range     hcl.Range
 }
 
 // Interconnect is the `interconnect` block.
@@ -94,7 +111,7 @@ type Arbitration struct {
 // NetworkCheck is the `network_check` block: hosts that answer a ping while this server is not isolated. Empty: no
 // check.
 type NetworkCheck struct {
-	Targets []string // IP addresses, or host:port for a TCP connect
+	Targets []string // as netcheck.Parse reads them
 	Timeout time.Duration
 }
 

@@ -227,6 +227,8 @@ var broken = []struct{ name, old, new string }{
 	{"server_value_no_object", `{ rocky = "/dev/ttyS0", apollo = "/dev/ttyS1" }`, `"/dev/ttyS0"`},
 	{"address", `"10.36.0.1:7711"`, `"rocky:7711"`},
 	{"same_address", `"10.36.0.2:7711"`, `"10.36.0.1:7711"`},
+	{"autostart", `agent {`, "agent {\n  autostart {\n    command = [\"launcher\"]\n    on_failure = \"retry\"\n  }\n"},
+	{"watchdog", `agent {`, "agent {\n  watchdog {\n    device  = \"watchdog0\"\n    timeout = \"1500ms\"\n  }\n"},
 	{"check_target", `"172.25.36.1", `, `"gateway", `},
 	{"same_device", `udp "lan" {`,
 		"serial \"second\" {\n device = { rocky = \"/dev/ttyS0\", apollo = \"/dev/ttyS2\" }\n}\nudp \"lan\" {"},

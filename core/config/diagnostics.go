@@ -27,6 +27,7 @@ const (
 	codeSelf           = "ORS-2011" // this host is none of the servers
 	codeMode           = "ORS-2012" // mode of the pair
 	codeOnShutdown     = "ORS-2013" // on_shutdown of the pair
+	codeAutostart      = "ORS-2014" // an autostart command
 	codeBeats          = "ORS-2020" // time-out too short for the interval
 	codeNoLink         = "ORS-2021" // no link
 	codeLineCapacity   = "ORS-2022" // beats would fill the serial line

@@ -27,9 +27,18 @@ type app struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the probing
 	ended  chan struct{}
+
+	leaseCancel context.CancelFunc // of the renewals
+	leaseEnded  chan struct{}
+	leaseEpoch  atomic.Uint32
+	leased      atomic.Bool   // its plugin has taken a lease
+	renewed     atomic.Uint64 // number of the newest renewal
+	kick        chan struct{} // a renewal is due
 }
 
-func newApp(w *groupWorker, cfg *config.Application) *app { return &app{w: w, cfg: cfg} }
+func newApp(w *groupWorker, cfg *config.Application) *app {
+	return &app{w: w, cfg: cfg, kick: make(chan struct{}, 1)}
+}
 
 // id names the application's handle in the store.
 func (p *app) id() string { return p.w.cfg.Name + "." + p.cfg.Name }
@@ -129,6 +138,9 @@ func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mount
 		return err
 	}
 	if running && !p.failed.Load() {
+		if err := p.beginLease(ctx, act.Epoch); err != nil {
+			return err
+		}
 		p.show("running", "recovered")
 		p.w.n.stepRecord(p.w.index, "app-recovered "+p.cfg.Name, act.Op, "It was running already.", took(from))
 		return nil
@@ -170,6 +182,10 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 	n.stepRecord(p.w.index, "app-start "+p.cfg.Name, act.Op, "It is being started.", nil)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
 	defer cancel()
+	if err := p.beginLease(ctx, act.Epoch); err != nil {
+		p.show("failed", err.Error())
+		return err
+	}
 	req := &pluginv1.StartRequest{Caller: p.caller(act.Op, act.Epoch), Application: a, Previous: previous}
 	var h *pluginv1.Handle
 	err := around("start", func() (err error) {
@@ -224,6 +240,7 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 		p.show("unknown", err.Error())
 		return err
 	}
+	p.endLease()
 	p.failed.Store(false)
 	p.show("stopped", r.GetDetail())
 	p.w.n.stepRecord(p.w.index, "app-stopped "+p.cfg.Name, act.Op, r.GetDetail(), took(from))
@@ -261,6 +278,7 @@ func (p *app) kill(ctx context.Context, act failover.Action) error {
 		p.show("unknown", err.Error())
 		return err
 	}
+	p.endLease()
 	p.failed.Store(false)
 	p.show("stopped", r.GetDetail())
 	return p.w.n.o.Store.DropHandle(p.id())

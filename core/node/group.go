@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/orscore/ors/core/config"
@@ -22,6 +23,9 @@ type groupWorker struct {
 	index int
 	cfg   *config.Group
 	queue chan failover.Action
+
+	serves bool         // as the loop said last; the loop's goroutine's
+	until  atomic.Int64 // on the boot clock: for how long the loop lets the group's applications be heard
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the action under way

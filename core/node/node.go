@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,6 +55,7 @@ type Plugins interface {
 	Probe(context.Context, string, *pluginv1.ProbeRequest) (*pluginv1.ProbeResponse, error)
 	Stop(context.Context, string, *pluginv1.StopRequest) (*pluginv1.StopResponse, error)
 	Kill(context.Context, string, *pluginv1.KillRequest) (*pluginv1.KillResponse, error)
+	Renew(context.Context, string, *pluginv1.RenewRequest) (*pluginv1.RenewResponse, error)
 }
 
 // Store is what the node needs of the state directory.
@@ -77,6 +79,8 @@ type Options struct {
 	Ledger       *ledger.Recorder // nil: none is written
 	Decisions    interface{ Note(store.Record) }
 	Interconnect Interconnect
+	// Well, when set, is told after each turn of the loop whether this server holds a group. It must not wait.
+	Well func(holds bool)
 	// Network answers whether the targets of the network check are reachable; nil when none are configured.
 	Network     func(context.Context) failover.Answer
 	Log         hclog.Logger
@@ -102,10 +106,13 @@ type Node struct {
 	events  chan failover.Event
 	calls   chan func()
 	workers []*groupWorker
-	wg      sync.WaitGroup // every goroutine of the node
-	stop    context.CancelFunc
-	ctx     context.Context
-	done    chan struct{}
+
+	renewedAt    time.Duration  // on the boot clock: when leases were renewed last; the loop's goroutine's
+	partnerKnows atomic.Bool    // of the end of this agent
+	wg           sync.WaitGroup // every goroutine of the node
+	stop         context.CancelFunc
+	ctx          context.Context
+	done         chan struct{}
 
 	tails   tails
 	changed control.Broadcast
@@ -145,6 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, n.stop = context.WithCancel(ctx)
 	n.ctx = ctx
 	defer close(n.done)
+	defer n.endLeases()
 	defer n.wg.Wait()
 	defer n.stop()
 	defer close(n.decisions)
@@ -170,6 +178,10 @@ func (n *Node) Run(ctx context.Context) error {
 			n.loop.Do(f)
 		case <-timer.C:
 			n.loop.OnTime()
+		}
+		n.renewLeases()
+		if n.o.Well != nil {
+			n.o.Well(n.loop.Holds())
 		}
 		timer.Reset(max(0, time.Until(n.loop.Next())))
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
@@ -29,6 +31,7 @@ import (
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/storage/directory"
 	"github.com/orscore/ors/core/store"
+	"github.com/orscore/ors/internal/bootclock"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
@@ -62,6 +65,8 @@ type world struct {
 	sick    map[string]bool
 	missing bool // the plugin's program is not there
 	starts  []string
+	leases  map[string]time.Duration // "server/group/app" -> until when it is heard; 0: without end
+	both    []string                 // what was started on one server while the other's could still be heard
 }
 
 func (w *world) is(server, app string) (int, bool) {
@@ -116,6 +121,10 @@ func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartReq
 	if _, err := os.Stat(r.GetApplication().GetDrives()[0].GetPath()); err != nil {
 		return nil, err // S2: the drive must be there
 	}
+	other := map[string]string{"rocky": "apollo", "apollo": "rocky"}[a.server] + strings.TrimPrefix(key, a.server)
+	if until, ok := a.w.leases[other]; ok && a.w.running[other] != 0 && (until == 0 || bootclock.Until(until) > 0) {
+		a.w.both = append(a.w.both, fmt.Sprintf("%s, for %v", other, bootclock.Until(until)))
+	}
 	a.w.pid++
 	a.w.running[key] = a.w.pid
 	a.w.starts = append(a.w.starts, key)
@@ -156,10 +165,27 @@ func (a apps) Kill(_ context.Context, _ string, r *pluginv1.KillRequest) (*plugi
 	return &pluginv1.KillResponse{State: pluginv1.RunState_RUN_STATE_STOPPED}, nil
 }
 
+func (a apps) Renew(_ context.Context, _ string, r *pluginv1.RenewRequest) (*pluginv1.RenewResponse, error) {
+	until := time.Duration(r.GetUntilNs())
+	if until != 0 && bootclock.Until(until) <= 0 {
+		return nil, status.Error(codes.FailedPrecondition, "late")
+	}
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	a.w.leases[a.key(r.GetApplication())] = until
+	return &pluginv1.RenewResponse{}, nil
+}
+
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
-	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100}
+	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100,
+		leases: map[string]time.Duration{}}
+	t.Cleanup(func() {
+		if len(p.world.both) > 0 {
+			t.Errorf("started although the other server's could still be heard: %v", p.world.both)
+		}
+	})
 	t.Cleanup(p.audit) // the last thing of a test: both agents have ended
 	key := filepath.Join(p.dir, "key")
 	if err := config.KeyGenerate(key); err != nil {
@@ -240,7 +266,7 @@ func (p *pair) start(name string) *side {
 	me, peer := c.Self-1, c.Self.Other()-1
 	addr := c.Interconnect.UDP[0].Address
 	links, err := interconnect.New(interconnect.Options{Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
-		Interval: c.Interconnect.Interval, Timeout: c.Interconnect.Timeout, Boot: loop.BootHash("boot"), Incarnation: st.Incarnation16(),
+		Interval: c.Interconnect.Interval, Timeout: c.Interconnect.Timeout, Stale: 2 * time.Second, Boot: loop.BootHash("boot"), Incarnation: st.Incarnation16(),
 		Links: []interconnect.Link{udp.New("lan", addr[me], addr[peer], log)}, Log: log})
 	if err != nil {
 		p.t.Fatal(err)

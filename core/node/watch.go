@@ -55,6 +55,16 @@ func (n *Node) Status(ctx context.Context) control.Status {
 // Subscribe returns a channel that receives whenever the status may have changed.
 func (n *Node) Subscribe() (<-chan struct{}, func()) { return n.changed.Subscribe() }
 
+// Alarm shows an alarm of a part of the agent that is not the node's, or ends it when text is empty.
+func (n *Node) Alarm(code, text, next string) {
+	if text == "" {
+		n.view.ClearAlarm(code, "")
+		n.changed.Notify()
+		return
+	}
+	n.alarm(code, "", text, next)
+}
+
 // alarm raises an alarm that holds until its cause ends.
 func (n *Node) alarm(code, group, text, next string) {
 	n.view.SetAlarm(code, group, text, next, time.Now())

@@ -24,6 +24,7 @@ const (
 	recoverDeadline  = 5 * time.Second
 	probeDeadline    = 30 * time.Second
 	killDeadline     = 30 * time.Second
+	renewDeadline    = 5 * time.Second
 	changeDeadline   = 24 * time.Hour
 )
 
@@ -77,6 +78,13 @@ func (h *Host) Stop(ctx context.Context, kind string, q *pluginv1.StopRequest) (
 func (h *Host) Kill(ctx context.Context, kind string, q *pluginv1.KillRequest) (*pluginv1.KillResponse, error) {
 	return call(ctx, h, kind, q, method[*pluginv1.KillRequest, *pluginv1.KillResponse]{
 		name: "Kill", deadline: killDeadline, call: pluginv1.PluginServiceClient.Kill})
+}
+
+// Renew lets a running application be heard for another while. It is repeated all the time, so that a late answer says
+// nothing about the plugin.
+func (h *Host) Renew(ctx context.Context, kind string, q *pluginv1.RenewRequest) (*pluginv1.RenewResponse, error) {
+	return call(ctx, h, kind, q, method[*pluginv1.RenewRequest, *pluginv1.RenewResponse]{
+		name: "Renew", deadline: renewDeadline, call: pluginv1.PluginServiceClient.Renew, patient: true})
 }
 
 // StartApplication starts the application and returns its handle; progress, which may be nil, is told of each step.

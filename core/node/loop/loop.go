@@ -78,6 +78,7 @@ type Loop struct {
 	heardAt     time.Time // newest beat on any link
 	aliveFrom   time.Time // since when beats have been heard without a silence of a time-out
 	network     failover.Answer
+	doubt       []bool           // by group: late since the group was last proven to be here
 	wake        time.Time        // when the loop wanted to be woken
 	failing     bool             // the hard state cannot be written
 	retryAt     time.Time        // when a decision that could not be recorded is tried again
@@ -119,6 +120,7 @@ func New(o Options) *Loop {
 	lp.detector = interconnect.NewDetector(names, o.Config.Interconnect.Timeout)
 	lp.view.init(o.Config, lp.start)
 	lp.initDecisions()
+	lp.doubt = make([]bool, len(o.Config.Groups))
 	return lp
 }
 
@@ -196,6 +198,7 @@ func (lp *Loop) take(e failover.Event) bool {
 	before := lp.state
 	lp.state = next
 	lp.decided(before, e, unrecorded, actions)
+	lp.settleDoubt()
 	lp.publishBeat()
 	lp.noteVerdict(&before)
 	var wanted []failover.Action
@@ -317,8 +320,49 @@ func (lp *Loop) checkLate() {
 	lp.detector.Forget(now)
 	text := fmt.Sprintf("This server did not run for %d ms: verdict and reads are forgotten.", lag.Milliseconds())
 	lp.o.Log.Warn("ORS-1002: "+text, "lag", lag)
+	for g := range lp.doubt {
+		lp.doubt[g] = true
+	}
 	lp.step(failover.Event{Kind: failover.WasLate, Text: text})
 }
+
+// settleDoubt ends the doubt about groups whose units the switch has shown with this server since, and about all when
+// the partner has been heard for a time-out: its beats would have said that it holds a unit.
+func (lp *Loop) settleDoubt() {
+	heard := lp.state.Partner.Up && lp.state.Now >= lp.state.LateUntil
+	for g := range lp.doubt {
+		if !lp.doubt[g] {
+			continue
+		}
+		proven := true
+		for _, u := range lp.params.Groups[g].Units {
+			proven = proven && lp.state.Units[u].Known && lp.state.Units[u].Key.Owner == lp.cfg.Self
+		}
+		lp.doubt[g] = !proven && !heard
+	}
+}
+
+// Holds says whether this server holds a group: something of it may run here.
+func (lp *Loop) Holds() bool {
+	for g := range lp.state.Groups {
+		if lp.holds(g) {
+			return true
+		}
+	}
+	return false
+}
+
+func (lp *Loop) holds(g int) bool {
+	switch lp.state.Groups[g].Phase {
+	case failover.Attaching, failover.Starting, failover.Active, failover.Stopping, failover.Detaching, failover.Faulted:
+		return true
+	}
+	return false
+}
+
+// MayServe says whether the applications of a group may be heard on the network: the group is held here, and that was
+// proven anew since this server was late last.
+func (lp *Loop) MayServe(g int) bool { return lp.holds(g) && !lp.doubt[g] }
 
 // OnTime does what time asks for. Whoever drives the loop calls it when Next has come, and may call it earlier.
 func (lp *Loop) OnTime() {

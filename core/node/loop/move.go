@@ -137,6 +137,14 @@ func (lp *Loop) Restart(within time.Duration, reason string) {
 	lp.publishBeat()
 }
 
+// BackIn is how much is left of an absence that the partner was told of and that it could hear; 0: none.
+func (lp *Loop) BackIn() time.Duration {
+	if !lp.state.Partner.Up {
+		return 0
+	}
+	return max(0, lp.backAt.Sub(lp.now()))
+}
+
 // NotParked names the groups that an orderly shutdown still waits for.
 func (lp *Loop) NotParked() string {
 	left := ""

@@ -133,7 +133,13 @@ func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fre
 	if err := a.saveState(st); err != nil {
 		return err
 	}
-	if _, err := a.keep(n, l, n.holder(a.set.address.Addr()), a.in.Lease()); err != nil {
+	held := n.holder(a.set.address.Addr())
+	_, err := a.keep(n, l, held, a.in.Lease())
+	if err != nil && noTables(err) && short(a.in.Lease()) {
+		progress("lease", fmt.Sprintf("%s cannot be made to fall silent by itself: %v.", a.set.address.Addr(), err))
+		_, err = a.keep(n, l, held, sdk.Lease{})
+	}
+	if err != nil {
 		return err
 	}
 	if sock != nil {

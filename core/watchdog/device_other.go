@@ -1,0 +1,5 @@
+//go:build !linux
+
+package watchdog
+
+func openDevice(string) (device, error) { return nil, errUnsupported }
