@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -81,6 +82,7 @@ come up.`,
 }
 
 func (w *simulateWanted) many(ctx context.Context, out io.Writer) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // a seed needs little memory, and makes much garbage
 	o := sim.Options{From: w.from, Seeds: w.seeds, For: w.length, Shrink: w.shrink != ""}
 	var failed error
 	o.Progress = func(r sim.Report) {

@@ -92,3 +92,15 @@ func (d *Detector) View(at time.Time) View {
 	}
 	return v
 }
+
+// Next is View's Next, for whoever needs nothing else of it.
+func (d *Detector) Next(at time.Time) time.Time {
+	var next time.Time
+	for i := range d.links {
+		l := &d.links[i]
+		if end := l.base.Add(d.timeout); l.ever && at.Sub(l.base) < d.timeout && (next.IsZero() || end.Before(next)) {
+			next = end
+		}
+	}
+	return next
+}

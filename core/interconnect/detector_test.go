@@ -122,6 +122,9 @@ func TestDetectorNextIsExact(t *testing.T) {
 	now = now.Add(2 * time.Millisecond)
 	for steps := 0; ; steps++ {
 		v := d.View(now)
+		if n := d.Next(now); !n.Equal(v.Next) {
+			t.Fatalf("Next is %v, and %v in the View", n, v.Next)
+		}
 		if v.Next.IsZero() {
 			if steps != 3 || !v.AllSilent {
 				t.Fatalf("%d changes, all silent %v: want 3 and true", steps, v.AllSilent)

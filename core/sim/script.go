@@ -121,11 +121,18 @@ func drawPair(r *rand.Rand) Pair {
 func Draw(seed uint64) Script {
 	r := rand.New(rand.NewPCG(seed, 0x0751))
 	s := Script{Seed: seed, Pair: drawPair(r)}
-	s.Until = 20_000 + MS(r.IntN(100_000)) + s.Pair.Timeout*5
-	s.Calm = 10_000 + s.Pair.Timeout*3
-	if r.IntN(6) == 0 { // a long quiet life: what takes hours to go wrong must not
-		s.Calm += s.Pair.Interval * MS(300+r.IntN(3_000))
+	calm := MS(0)
+	if r.IntN(12) == 0 { // a long quiet life: what takes hours to go wrong must not
+		p := &s.Pair
+		p.Interval = []MS{2_000, 5_000, 5_000, 10_000}[r.IntN(4)]
+		p.Timeout, p.Delay = min(p.Interval*MS(3+r.IntN(5)), 60_000), p.Interval
+		if p.Startup != 0 {
+			p.Startup = max(p.Startup, p.Timeout)
+		}
+		calm = p.Interval * MS(5_000+r.IntN(10_000))
 	}
+	s.Until = 20_000 + MS(r.IntN(100_000)) + s.Pair.Timeout*5
+	s.Calm = 10_000 + s.Pair.Timeout*3 + calm
 	if r.IntN(3) == 0 {
 		s.Lone = 1 + r.IntN(2)
 	}

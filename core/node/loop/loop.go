@@ -294,7 +294,7 @@ func (lp *Loop) Next() time.Time {
 	if t := failover.Next(&lp.params, &lp.state); t != failover.Never && lp.When(t).Before(wake) {
 		wake = lp.When(t)
 	}
-	if t := lp.detector.View(now).Next; !t.IsZero() && t.After(now) && t.Before(wake) {
+	if t := lp.detector.Next(now); !t.IsZero() && t.After(now) && t.Before(wake) {
 		wake = t
 	}
 	if lp.failing && wake.Before(lp.retryAt) {
