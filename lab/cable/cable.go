@@ -49,9 +49,10 @@ type Counts struct{ In, Out [2]uint64 }
 // Cable is a cable with both ends open. Run carries the bytes.
 type Cable struct {
 	baud int
-	ends [2]*pty
 
 	mu     sync.Mutex
+	ends   [2]*pty   // nil: unplugged
+	links  [2]string // symbolic links to the ends, "" for none
 	faults Faults
 	counts Counts
 	rng    *rand.Rand
@@ -132,15 +133,65 @@ func (p *pty) close() error {
 }
 
 // Path is the device of an end.
-func (c *Cable) Path(e End) string { return c.ends[e].path }
+func (c *Cable) Path(e End) string {
+	if p := c.end(e); p != nil {
+		return p.path
+	}
+	return ""
+}
+
+func (c *Cable) end(e End) *pty {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ends[e]
+}
+
+// Unplug takes the adapter of an end away: the port hangs up, and its link is gone.
+func (c *Cable) Unplug(e End) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.ends[e]
+	if p == nil {
+		return nil
+	}
+	c.ends[e] = nil
+	err := p.close()
+	if l := c.links[e]; l != "" {
+		err = errors.Join(err, os.Remove(l))
+	}
+	return err
+}
+
+// Plug brings the adapter of an end back. It is another device then; its link leads there.
+func (c *Cable) Plug(e End) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ends[e] != nil {
+		return nil
+	}
+	p, err := openPty()
+	if err != nil {
+		return fmt.Errorf("cable: end %v: %w", e, err)
+	}
+	if l := c.links[e]; l != "" {
+		if err := os.Symlink(p.path, l); err != nil {
+			return errors.Join(fmt.Errorf("cable: %w", err), p.close())
+		}
+	}
+	c.ends[e] = p
+	return nil
+}
 
 // Close takes the cable away; both ends hang up.
 func (c *Cable) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var err error
-	for _, p := range c.ends {
+	for e, p := range c.ends {
 		if p != nil {
 			err = errors.Join(err, p.close())
 		}
+		c.ends[e] = nil
 	}
 	return err
 }
@@ -175,12 +226,15 @@ func (c *Cable) receive(ctx context.Context, from End, line chan<- slice) {
 	perByte := 10 * time.Second / time.Duration(c.baud)
 	var free time.Time // when the line has carried what was put on it
 	for {
-		n, err := c.ends[from].master.Read(buf)
-		if ctx.Err() != nil || (err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EIO)) {
+		n := 0
+		if p := c.end(from); p != nil {
+			n, _ = p.master.Read(buf)
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		if n <= 0 {
-			if !pause(ctx, 10*time.Millisecond) { // hung up for a moment: the slave is held, so it comes back
+			if !pause(ctx, 10*time.Millisecond) { // hung up for a moment, or unplugged: it comes back
 				return
 			}
 			continue
@@ -250,9 +304,12 @@ func (c *Cable) deliver(ctx context.Context, from End, line <-chan slice) {
 		if !pause(ctx, time.Until(s.at)) {
 			continue // Run has ended: receive closes the line
 		}
-		master := c.ends[s.to].master
-		_ = master.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-		n, _ := master.Write(s.bytes)
+		p := c.end(s.to)
+		if p == nil {
+			continue
+		}
+		_ = p.master.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		n, _ := p.master.Write(s.bytes)
 		c.mu.Lock()
 		c.counts.Out[from] += uint64(max(0, n))
 		c.mu.Unlock()
@@ -282,6 +339,11 @@ func (c *Cable) Set(change func(*Faults)) {
 
 // Flush throws away what an end has been given and nobody has read, as a port does when its server is switched on.
 func (c *Cable) Flush(e End) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ends[e] == nil {
+		return nil
+	}
 	return unix.IoctlSetInt(int(c.ends[e].slave.Fd()), unix.TCFLSH, unix.TCIOFLUSH)
 }
 
@@ -298,7 +360,7 @@ func (c *Cable) Status() string {
 
 // Commands are what Do understands.
 const Commands = "cut, mend, oneway a>b|b>a, drop P, garble P, noise P, speed a=BAUD|b=BAUD, delay TIME, loopback, " +
-	"flush a|b, status"
+	"unplug a|b, plug a|b, flush a|b, status"
 
 // Do carries out one command in words and returns what it says. "oneway a>b" leaves only that direction.
 func (c *Cable) Do(line string) (string, error) {
@@ -349,10 +411,11 @@ func (c *Cable) Do(line string) (string, error) {
 			return "", fmt.Errorf("cable: %q: a delay is a time such as 20ms", line)
 		}
 		c.Set(func(f *Faults) { f.Delay = d })
-	case "flush":
+	case "flush", "unplug", "plug":
+		do := map[string]func(End) error{"flush": c.Flush, "unplug": c.Unplug, "plug": c.Plug}[words[0]]
 		for _, e := range []End{A, B} {
 			if arg == e.String() {
-				return c.Status(), c.Flush(e)
+				return c.Status(), do(e)
 			}
 		}
 		return "", wrong

@@ -33,7 +33,12 @@ func Serve(ctx context.Context, cfg Config) (err error) {
 		if err := os.Symlink(c.Path(e), link); err != nil {
 			return errors.Join(fmt.Errorf("cable: %w", err), c.Close())
 		}
-		defer func() { err = errors.Join(err, os.Remove(link)) }()
+		c.links[e] = link
+		defer func() {
+			if e := os.Remove(link); !errors.Is(e, os.ErrNotExist) { // it is gone while the end is unplugged
+				err = errors.Join(err, e)
+			}
+		}()
 	}
 	l, err := net.Listen("unix", cfg.Control)
 	if err != nil {

@@ -363,9 +363,9 @@ func (t *tester) enough(began, now time.Time, lined bool) bool {
 		t.measured = now
 	}
 	age := now.Sub(t.measured)
-	few := f.heard > 0 && f.heard+f.bad < fewProbes ||
-		lined && t.far.flags&flagLines != 0 && t.lines.handshake() == LinesUnknown
-	if age < t.o.Measure || few && age < 3*t.o.Measure {
+	few := f.heard > 0 && f.heard+f.bad < fewProbes
+	unseen := lined && t.far.flags&flagLines != 0 && t.lines.handshake() == LinesUnknown
+	if age < t.o.Measure || few && age < 3*t.o.Measure || unseen && age < 6*t.o.Measure {
 		return false
 	}
 	t.done = true

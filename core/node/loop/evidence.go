@@ -34,6 +34,12 @@ func (lp *Loop) Interconnect(e interconnect.Event) {
 		lp.onMessage(e.Message)
 	case interconnect.Refused:
 		lp.record(store.Record{Kind: "link", Step: "refused", Code: e.Code, Text: e.Link + ": " + e.Text})
+	case interconnect.KeyChanged:
+		lp.record(store.Record{Kind: "link", Step: "key", Text: e.Text})
+	case interconnect.LinesChanged:
+		if e.Lines == interconnect.LinesUp || e.Lines == interconnect.LinesDropped {
+			lp.record(store.Record{Kind: "link", Step: "lines", Text: e.Link + ": " + e.Text})
+		}
 	}
 }
 
