@@ -61,6 +61,7 @@ agent {
 interconnect {
   interval = "100ms"
   timeout  = "2s"
+  startup_timeout = "2s"
   key_file = "%[1]s/key"
   udp "lan" { address = { rocky = %[2]q, apollo = %[3]q } }
 }
