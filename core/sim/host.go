@@ -438,6 +438,9 @@ func (h *host) Do(a failover.Action) {
 		h.inspect(a)
 	case failover.Swap:
 		h.w.check.claims(h, a)
+		if s := a.Swaps[0]; s.Old.Owner != s.New.Owner {
+			h.recordAt = h.w.now // core/node writes down what it asks for
+		}
 		h.swap(a)
 	case failover.Claim, failover.ReKey, failover.Release:
 		h.w.check.claims(h, a)
