@@ -40,6 +40,10 @@ plugin "ipset" {
 group "rocky" {
   primary = "rocky"
 
+  # A case is over in seconds, and the next one is played on the same pair.
+  flap_limit  = 8
+  flap_window = "10s"
+
   storage "storage2" {
     switch "rsw" {
       endpoint = "unix:/run/ors-enclosure/rsw.sock"
@@ -89,6 +93,9 @@ group "rocky" {
 
 group "apollo" {
   primary = "apollo"
+
+  flap_limit  = 8
+  flap_window = "10s"
 
   storage "storage1" {
     switch "rsw" {
