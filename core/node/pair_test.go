@@ -579,7 +579,7 @@ func TestFullDiskUnderTheStateRefusesToAct(t *testing.T) {
 	p.waitPhase("apollo", "one", "Active")
 }
 
-// A server that cannot record what it does is not ready to take a group. When there is room again it finds out by
+// A server that cannot record what it does is not ready to take a group, and gives none away. When there is room again it finds out by
 // itself, also where nothing is left to be written: the alarm ends.
 func TestFullDiskIsNoticedToHaveRoomAgain(t *testing.T) {
 	p := newPair(t)
@@ -601,6 +601,15 @@ func TestFullDiskIsNoticedToHaveRoomAgain(t *testing.T) {
 		t.Fatal("the group was touched")
 	}
 	p.wait("apollo says that it cannot write", alarmed)
+	for _, asked := range []string{"apollo", "rocky"} {
+		m = last(t, p.move(asked, control.MoveRequest{Groups: []string{"two"}}))
+		if m.Moved || m.Code != "ORS-1020" || !strings.Contains(m.Text, "state directory") {
+			t.Fatalf("asked on %s: a server that can record nothing gave a group away: %+v", asked, m)
+		}
+		if p.phase("apollo", "two") != "Active" {
+			t.Fatalf("asked on %s: the group was touched", asked)
+		}
+	}
 	p.full.Store(false) // nothing is left that apollo would want to write
 	p.wait("the alarm's end", func() bool { return !alarmed() })
 }

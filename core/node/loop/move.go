@@ -50,10 +50,13 @@ func (lp *Loop) startMove(id uint64, owner failover.Server, reason string, w *mo
 		Text: "An operator asked for a planned move.", Why: reason})
 	if w.remote {
 		lp.resendMoves()
-	} else if !lp.step(failover.Event{Kind: failover.OpMove, Group: w.group, Move: id, Force: w.force}) {
-		lp.endWait(MoveResult{ID: id, Code: "ORS-1020", Text: "the state directory cannot be written: nothing was changed"})
+	} else if lp.Writable() != nil || // it would stop in the midst of the move
+		!lp.step(failover.Event{Kind: failover.OpMove, Group: w.group, Move: id, Force: w.force}) {
+		lp.endWait(MoveResult{ID: id, Code: "ORS-1020", Text: notWritable})
 	}
 }
+
+const notWritable = "the state directory cannot be written: nothing was changed"
 
 // ForgetMove: nobody waits for the end of the move any more. The move goes on.
 func (lp *Loop) ForgetMove(id uint64) { delete(lp.moves, id) }
@@ -82,6 +85,10 @@ func (lp *Loop) partnerAsks(r moveRequest) {
 	if m := lp.state.Groups[g].Move; m.Role == failover.NoMove || m.ID != r.ID {
 		lp.record(store.Record{Kind: "operator", Group: r.Group, Step: "move",
 			Text: "An operator on " + lp.peer + " asked for a planned move."})
+		if lp.Writable() != nil {
+			lp.sendJSON(msgMoveResult, MoveResult{ID: r.ID, Code: "ORS-1020", Text: notWritable}, false)
+			return
+		}
 	}
 	lp.step(failover.Event{Kind: failover.OpMove, Group: g, Move: r.ID, Force: r.Force})
 }
