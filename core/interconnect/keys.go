@@ -126,8 +126,6 @@ func (e *Endpoint) SetKeys(key, other []byte, now time.Time) ([]Event, error) {
 		h.keys = before
 		return nil, err
 	}
-	next := *s
-	next.keys = made
 	heard := false
 	for _, old := range s.keys {
 		for i := range made {

@@ -381,6 +381,9 @@ func (c *Cable) Do(line string) (string, error) {
 		c.Set(func(f *Faults) { f.Cut = [2]bool{true, true} })
 	case "mend":
 		c.Set(func(f *Faults) { *f = Faults{} })
+		if err := errors.Join(c.Plug(A), c.Plug(B)); err != nil {
+			return "", err
+		}
 	case "loopback":
 		c.Set(func(f *Faults) { f.Loopback = true })
 	case "status":
