@@ -2,4 +2,8 @@
 
 package watchdog
 
-func openDevice(string) (device, error) { return nil, errUnsupported }
+import "errors"
+
+func openDevice(string) (device, error) {
+	return nil, errors.New("watchdog devices are driven on Linux only")
+}

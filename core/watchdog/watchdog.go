@@ -25,9 +25,6 @@ type Options struct {
 // CodeDevice is the code of what Tell tells.
 const CodeDevice = "ORS-1062"
 
-// errUnsupported is the answer of systems that have no such device.
-var errUnsupported = errors.New("watchdog devices are driven on Linux only")
-
 // device is an open watchdog: from its opening on, it must be fed.
 type device interface {
 	setTimeout(time.Duration) (time.Duration, error) // what the device made of it

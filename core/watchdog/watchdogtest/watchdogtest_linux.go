@@ -47,11 +47,13 @@ var (
 	_ fs.NodeGetattrer = (*Device)(nil)
 )
 
+// Getattr implements fs.NodeGetattrer.
 func (d *Device) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	out.Mode = 0o600
 	return 0
 }
 
+// Open implements fs.NodeOpener: the timer runs from now on.
 func (d *Device) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,6 +64,7 @@ func (d *Device) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.E
 	return d, fuse.FOPEN_DIRECT_IO, 0 // any handle: without one there is no release
 }
 
+// Write implements fs.NodeWriter: any write feeds, and a V permits the close.
 func (d *Device) Write(_ context.Context, _ fs.FileHandle, b []byte, _ int64) (uint32, syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,6 +76,7 @@ func (d *Device) Write(_ context.Context, _ fs.FileHandle, b []byte, _ int64) (u
 	return uint32(len(b)), 0
 }
 
+// Release implements fs.NodeReleaser: without a V the timer goes on.
 func (d *Device) Release(context.Context, fs.FileHandle) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,6 +87,7 @@ func (d *Device) Release(context.Context, fs.FileHandle) syscall.Errno {
 	return 0
 }
 
+// Ioctl implements fs.NodeIoctler.
 func (d *Device) Ioctl(_ context.Context, _ fs.FileHandle, cmd uint32, _ uint64, in, out []byte) (int32,
 	syscall.Errno) {
 	d.mu.Lock()
