@@ -127,6 +127,9 @@ func (x *stepper) claim(unit int, tag uint32) bool {
 	if unit > 0 && u.Key.Owner != x.p.Self && x.s.Now < g.BlockedUntil {
 		return false // the first unit is bid for even then: the others hang on it
 	}
+	if tag < u.Key.Tag {
+		return false // a newer round was won on it: the first unit's key is not what it was when that was won
+	}
 	x.swap(unit, u.Key.Won(x.p.Self, tag))
 	return true
 }
