@@ -268,8 +268,6 @@ func (x *stepper) swaps(g int, k ActionKind) []KeySwap {
 			}
 			next = u.Key.Released()
 			h.Released = u.Key.N
-		} else if k == Claim && u.Key.Owner == x.p.Self.Other() {
-			continue
 		}
 		h.Asked = max(h.Asked, next.N)
 		out = append(out, KeySwap{Unit: i, Old: u.Key, New: next})

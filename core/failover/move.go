@@ -92,7 +92,7 @@ func (x *stepper) takerHears(e Event) {
 		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
 	case (g.Phase == Unknown || g.Phase == Fenced) && !x.s.Leaving:
 		// on its way to Standby: the giver asks again, until its own deadline
-	case g.Phase != Standby || x.s.Leaving:
+	case g.Phase != Standby:
 		text := "the group is " + g.Phase.String() + " on the partner"
 		if x.s.Leaving {
 			text = "the partner is being shut down"
