@@ -26,7 +26,6 @@ type checker struct {
 	askedAt  []time.Duration    // by group: newest planned move or shutdown
 	disturb  [2][]time.Duration // by unit: until when a server's way to the switch was no good
 	still    []failover.Server  // owners of units that must not change any more; nil: they may
-	alive    [2]map[int]int     // starts of applications when an agent was started; by group
 }
 
 const never = time.Duration(-1)
@@ -48,7 +47,6 @@ func (c *checker) init(w *world) {
 			c.disturb[i][u] = -time.Hour
 		}
 		c.heardAt[i] = -time.Hour
-		c.alive[i] = map[int]int{}
 	}
 	c.askedAt = make([]time.Duration, n)
 	for g := range c.askedAt {

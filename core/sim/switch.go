@@ -28,7 +28,6 @@ type port struct {
 	mute, slow, late, lossy time.Duration // until when
 	loss                    float64
 	midClaim                time.Duration // until when the next claim lands and the switch then goes mute
-	muteFrom                time.Duration
 }
 
 // command is one command on its way to a switch and back.

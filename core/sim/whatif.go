@@ -282,23 +282,23 @@ func (a *Answer) Write(out io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "If %s lost its power now, when all is well:\n\n", a.Fail)
 	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "GROUP\tFROM\tTO\tRUNS AGAIN AFTER")
+	_, _ = fmt.Fprintln(t, "GROUP\tFROM\tTO\tRUNS AGAIN AFTER")
 	for _, g := range a.Groups {
 		switch {
 		case !g.Runs:
-			fmt.Fprintf(t, "%s\t%s\t%s\tdoes not come up: %s\n", g.Name, g.From, g.To, g.Why)
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\tdoes not come up: %s\n", g.Name, g.From, g.To, g.Why)
 		case !g.Moves:
-			fmt.Fprintf(t, "%s\t%s\t%s\tnothing happens to it\n", g.Name, g.From, g.To)
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\tnothing happens to it\n", g.Name, g.From, g.To)
 		default:
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.Name, g.From, g.To, fromTo(g.LeastMS, g.MostMS))
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", g.Name, g.From, g.To, fromTo(g.LeastMS, g.MostMS))
 		}
 	}
 	_ = t.Flush()
 	fmt.Fprintf(&b, "\nWhat %s would do, and when:\n\n", a.Survivor)
 	t = tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "AFTER\tGROUP\tWHAT AND WHY")
+	_, _ = fmt.Fprintln(t, "AFTER\tGROUP\tWHAT AND WHY")
 	for _, s := range a.Steps {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", fromTo(s.LeastMS, s.MostMS), s.Group, s.Text)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", fromTo(s.LeastMS, s.MostMS), s.Group, s.Text)
 	}
 	_ = t.Flush()
 	b.WriteString("\nThe first time is with mounts and starts that take no time, the second with such that take all " +
