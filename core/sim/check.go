@@ -108,7 +108,8 @@ func (c *checker) flaps(x *unit, key failover.Key) {
 				kept = append(kept, at)
 			}
 		}
-		x.flaps = append(kept, w.now)
+		kept = append(kept, w.now)
+		x.flaps = kept
 		// one more, for a move that ended while the server that counts it had no agent
 		if len(x.flaps) > limit+1 {
 			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
