@@ -33,6 +33,9 @@ func (x *stepper) agreed() bool { return x.s.Agreed() }
 
 // Agreed is the same for whoever shows or waits for it.
 func (s *State) Agreed() bool {
+	if len(s.Units) == 0 {
+		return false // a pair that has only its interconnect yet: there is nothing to agree on
+	}
 	first := &s.Units[0]
 	return s.Partner.Up && first.settled() && s.Hard.Common > first.Key.Tag && s.Partner.Beat.Common > first.Key.Tag
 }

@@ -3,8 +3,8 @@ package failover
 // MaxFlaps is how many automatic moves of a group are remembered, and so the highest FlapLimit.
 const MaxFlaps = 8
 
-// Flapping: the group has moved by itself as often as it may within the window, and stays put until the returned
-// moment.
+// Flapping tells whether the group has moved by itself as often as it may within the window; it then stays put until
+// the returned moment.
 func (s *State) Flapping(p *Params, g int) (until Tick, yes bool) {
 	gr, gp := &s.Groups[g], &p.Groups[g]
 	if gp.FlapLimit == 0 || gr.Flaps < gp.FlapLimit {

@@ -13,10 +13,10 @@ type Mode struct {
 
 func (m Mode) newer(o Mode) bool { return m.Seq > o.Seq || m.Seq == o.Seq && m.By > o.By }
 
-// InMaintenance: what runs goes on, failed checks restart nothing, and nothing moves.
+// InMaintenance means that what runs goes on, failed checks restart nothing, and nothing moves.
 func (s *State) InMaintenance() bool { return s.Hard.Mode.Until != 0 && s.Now < s.ModeEnd }
 
-// Off: nothing moves by itself, whatever happens to the partner.
+// Off means that nothing moves by itself, whatever happens to the partner.
 func (s *State) Off() bool { return s.Hard.Mode.Disabled || s.InMaintenance() }
 
 // modeEvent takes a change of the mode, here or on the partner, and what is left of a maintenance.

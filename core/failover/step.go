@@ -71,7 +71,9 @@ func Next(p *Params, s *State) Tick {
 	if s.Partner.Lost {
 		at(s.RenewAt)
 		at(s.Partner.LostAt + p.ArbitrationDelay)
-		at(s.Units[0].SeenFrom + p.RenewTimeout)
+		if len(s.Units) > 0 {
+			at(s.Units[0].SeenFrom + p.RenewTimeout)
+		}
 	}
 	return next
 }

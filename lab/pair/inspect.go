@@ -110,5 +110,5 @@ func (p *Pair) Only(what string, on func(server string) (bool, error)) (string, 
 	return "", errors.Join(ErrTwice, fmt.Errorf("%s: on %s", what, strings.Join(where, " and ")))
 }
 
-// ErrTwice: something is on both servers that belongs to one.
+// ErrTwice says that something is on both servers that belongs to one.
 var ErrTwice = errors.New("there are two")

@@ -87,7 +87,9 @@ func (v *Verdict) answers(entries []Entry, kept map[int64]string) map[int64]bool
 			continue
 		}
 		if e.Kind != Served {
-			tried[e.Number] = tried[e.Number] // a failure after an answer takes nothing back
+			if _, known := tried[e.Number]; !known { // a failure after an answer takes nothing back
+				tried[e.Number] = false
+			}
 			continue
 		}
 		v.Acknowledged++

@@ -58,7 +58,7 @@ func (lp *Loop) startMove(id uint64, owner failover.Server, reason string, w *mo
 
 const notWritable = "the state directory cannot be written: nothing was changed"
 
-// ForgetMove: nobody waits for the end of the move any more. The move goes on.
+// ForgetMove is called when nobody waits for the end of the move any more. The move goes on.
 func (lp *Loop) ForgetMove(id uint64) { delete(lp.moves, id) }
 
 // resendMoves asks the partner again about moves that it has not reported the end of.

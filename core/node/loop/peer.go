@@ -110,12 +110,3 @@ func (lp *Loop) onMessage(m interconnect.Message) {
 		}
 	}
 }
-
-func (lp *Loop) groupIndex(name string) int {
-	for i := range lp.cfg.Groups {
-		if lp.cfg.Groups[i].Name == name {
-			return i
-		}
-	}
-	return -1
-}
