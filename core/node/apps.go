@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/ledger"
+	"github.com/orscore/ors/core/store"
 )
 
 // startApps brings all applications of the group up, each as soon as those are up that it comes after.
@@ -21,6 +24,11 @@ func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 			return err
 		}
 	}
+	if a.Delay > 0 {
+		if err := w.mendDrives(ctx, a); err != nil {
+			return err
+		}
+	}
 	mounted := w.mounted
 	err := w.inOrder(false, func(p *app) error { return p.up(ctx, a, mounted) })
 	if err != nil {
@@ -30,6 +38,38 @@ func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 		p.watch(a.Epoch)
 	}
 	return nil
+}
+
+// mendDrives mounts the group's drives anew when one of them is surely dead or gone: its storage was away for a moment,
+// and a filesystem that has given up does not come back by itself, however often the applications on it are restarted.
+// A drive that gives no answer in time is left as it is.
+func (w *groupWorker) mendDrives(ctx context.Context, a failover.Action) error {
+	dead := ""
+	err := w.eachDrive(func(s *config.StorageUnit, d *config.Drive) error {
+		m, ok, err := w.n.o.Drives.Find(ctx, w.spec(s, d))
+		switch {
+		case err != nil:
+			return fmt.Errorf("drive %s of %s: %w", d.Letter, s.Name, err)
+		case !ok:
+			dead = d.Letter + " is not mounted"
+			return nil
+		}
+		err = w.n.o.Drives.Alive(ctx, m)
+		var e *drive.Error
+		if errors.As(err, &e) && e.Code == drive.CodeDead {
+			dead = e.Error()
+		}
+		return nil
+	})
+	if err != nil || dead == "" {
+		return err
+	}
+	w.n.record(store.Record{Kind: "drive", Group: w.cfg.Name, Code: drive.CodeDead, Op: a.Op,
+		Text: "The group's drives are mounted anew, its applications ended before: " + dead})
+	if err := w.killAll(ctx, a); err != nil {
+		return err
+	}
+	return w.attach(ctx, a)
 }
 
 // stopApps stops all applications in the reverse order.

@@ -46,6 +46,7 @@ type pair struct {
 	world *world
 	sides map[string]*side
 	full  atomic.Bool // the disk under apollo's state directory is full
+	dead  atomic.Bool // rocky's mounted drives have given up, until they are mounted anew
 }
 
 type side struct {
@@ -63,7 +64,8 @@ type world struct {
 	pid     int
 	fail    map[string]string // "server/group/app" -> why a start fails
 	sick    map[string]bool
-	missing bool // the plugin's program is not there
+	missing bool                      // the plugin's program is not there
+	broken  func(server string) error // why nothing can be started there; nil: it can
 	starts  []string
 	leases  map[string]time.Duration // "server/group/app" -> until when it is heard; 0: without end
 	both    []string                 // what was started on one server while the other's could still be heard
@@ -117,6 +119,11 @@ func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartReq
 	key := a.key(r.GetApplication())
 	if why := a.w.fail[key]; why != "" {
 		return nil, fmt.Errorf("%s", why)
+	}
+	if a.w.broken != nil {
+		if err := a.w.broken(a.server); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := os.Stat(r.GetApplication().GetDrives()[0].GetPath()); err != nil {
 		return nil, err // S2: the drive must be there
@@ -277,7 +284,7 @@ func (p *pair) start(name string) *side {
 	}
 	rec := ledger.New(ledger.Options{Log: st.Ledger(), Self: c.Self, Servers: [2]string{"rocky", "apollo"}, Units: units,
 		Boot: "boot", Incarnation: st.Incarnation()})
-	n, err := New(Options{Config: c, Switches: sws, Drives: drives, Plugins: apps{p.world, name},
+	n, err := New(Options{Config: c, Switches: sws, Drives: deadDrives{drives, p, name}, Plugins: apps{p.world, name},
 		Store: fullDisk{st, p, name}, Ledger: rec, Decisions: st.Decisions(), Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
 	if err != nil {
 		p.t.Fatal(err)
@@ -348,6 +355,28 @@ func (p *pair) replay(dir string) {
 			p.t.Errorf("journal, position %d: decision %q is not on record: %+v", r.Pos, r.ID, r)
 		}
 	}
+}
+
+// deadDrives are drives whose filesystems can give up, as one does whose storage was away for a moment.
+type deadDrives struct {
+	*drive.Drives
+	p    *pair
+	name string
+}
+
+func (d deadDrives) Alive(ctx context.Context, m drive.Mounted) error {
+	if d.name == "rocky" && d.p.dead.Load() {
+		return &drive.Error{Code: drive.CodeDead, Text: "the filesystem has shut itself down"}
+	}
+	return d.Drives.Alive(ctx, m)
+}
+
+func (d deadDrives) Mount(ctx context.Context, s drive.Spec) (drive.Mounted, error) {
+	m, err := d.Drives.Mount(ctx, s)
+	if err == nil && d.name == "rocky" {
+		d.p.dead.Store(false)
+	}
+	return m, err
 }
 
 // fullDisk is a store whose disk can be full.
