@@ -127,17 +127,18 @@ func (d *Decision) check() error {
 	units, groups := len(p.Units), len(p.Groups)
 	in := func(i, n int) bool { return i >= 0 && i < n }
 	bad := units == 0 || groups == 0 || len(s.Units) != units || len(s.Groups) != groups ||
-		len(s.Hard.Units) != units || len(s.Partner.Held) != units || len(d.Names.Units) != units ||
-		len(d.Names.Groups) != groups || !in(e.Unit, units) || !in(e.Group, groups) || !e.Kind.Known() ||
-		!e.Word.Known()
+		len(s.Hard.Units) != units || len(s.Hard.Flaps) != groups || len(s.Partner.Held) != units ||
+		len(d.Names.Units) != units || len(d.Names.Groups) != groups || !in(e.Unit, units) || !in(e.Group, groups) ||
+		!e.Kind.Known() || !e.Word.Known()
 	for _, u := range p.Units {
 		bad = bad || !in(u.Group, groups)
 	}
 	for _, g := range p.Groups {
-		bad = bad || slices.ContainsFunc(g.Units, func(i int) bool { return !in(i, units) })
+		bad = bad || g.FlapLimit < 0 || g.FlapLimit > failover.MaxFlaps ||
+			slices.ContainsFunc(g.Units, func(i int) bool { return !in(i, units) })
 	}
 	for _, g := range s.Groups {
-		bad = bad || !g.Phase.Known()
+		bad = bad || !g.Phase.Known() || g.Flaps < 0 || g.Flaps > failover.MaxFlaps
 	}
 	for _, a := range d.Actions {
 		bad = bad || !a.Kind.Known() || !a.Word.Known() || a.Group >= groups || !in(a.Unit, units)
@@ -245,8 +246,13 @@ type Replay struct {
 	Rows    []failover.Taken  `json:"-"`
 }
 
-// Replay makes the decision again.
-func (d *Decision) Replay() (*Replay, error) {
+// Replay makes the decision again. A record that no agent can have written is an error.
+func (d *Decision) Replay() (_ *Replay, err error) {
+	defer func() {
+		if p := recover(); p != nil { // the record is outside bytes: whoever reads it must not die of them
+			err = fmt.Errorf("decision %s cannot be made again, no agent has been in such a state: %v", d.ID, p)
+		}
+	}()
 	r := &Replay{SameRules: d.Rules == Rules()}
 	r.After, r.Actions, r.Rows = failover.Trace(&d.Params, d.Before, d.Event, d.Unrecorded)
 	after, err := stateDigest(&r.After)

