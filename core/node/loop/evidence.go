@@ -109,14 +109,11 @@ func (lp *Loop) evidence(now time.Time) failover.Evidence {
 func (lp *Loop) seeLines() {
 	lp.lines = failover.NoAnswer
 	for _, l := range lp.w.Links() {
-		switch l.ModemLines {
-		case "", "none":
-		case "all off":
-			if lp.linesSeen[l.Name] && lp.lines == failover.NoAnswer {
-				lp.lines = failover.No
-			}
-		default:
-			lp.linesSeen[l.Name], lp.lines = true, failover.Yes
+		switch {
+		case l.Lines == interconnect.LinesUp:
+			lp.lines = failover.Yes
+		case l.Lines == interconnect.LinesDropped && lp.lines == failover.NoAnswer:
+			lp.lines = failover.No
 		}
 	}
 }

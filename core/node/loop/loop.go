@@ -95,7 +95,6 @@ type Loop struct {
 	peerMode    modeWord             // as the partner has told it
 	backAt      time.Time            // until when the partner is told to wait for this agent, which is being restarted
 	lines       failover.Answer      // modem lines
-	linesSeen   map[string]bool      // links on which a modem line was on
 	wantedMoves int                  // by the decision itself
 	alarmSince  map[string]time.Time // of those derived from the state: when status showed them first
 }
@@ -106,7 +105,6 @@ func New(o Options) *Loop {
 		o: o, w: o.World, cfg: o.Config, start: o.World.Now(), params: ParamsFor(o.Config),
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
 		moves: map[uint64]*moveWait{}, results: map[uint64]MoveResult{}, silentWas: map[string]bool{},
-		linesSeen: map[string]bool{},
 	}
 	lp.params.Boot = BootHash(o.BootID)
 	if lp.o.StatusEvery == 0 {

@@ -22,7 +22,7 @@ type bench struct {
 	now    time.Time
 	full   bool // the disk under the state directory
 	mute   bool // the partner
-	lines  string
+	lines  interconnect.Lines
 	saved  failover.Hard
 	keys   []failover.Key
 	todo   []failover.Action
@@ -52,7 +52,7 @@ func (b *bench) Do(a failover.Action)            { b.todo = append(b.todo, a) }
 func (b *bench) Record(r store.Record)           { b.record = append(b.record, r) }
 func (b *bench) Changed()                        {}
 func (b *bench) Links() []interconnect.LinkStatus {
-	return []interconnect.LinkStatus{{Name: "lan", ModemLines: b.lines}}
+	return []interconnect.LinkStatus{{Name: "lan", Lines: b.lines}}
 }
 func (b *bench) Plugins() []control.Plugin { return nil }
 func (b *bench) Driver(int) string         { return "bench" }
@@ -178,22 +178,23 @@ func TestMoveIsRefusedWhileTheDiskIsFull(t *testing.T) {
 	}
 }
 
-// TestModemLines: lines that were on and are off are evidence; a port that never had one on, has none, or is closed says
+// TestModemLines: lines that were up and have dropped are evidence; a port that has none, or is closed, says
 // nothing.
 func TestModemLines(t *testing.T) {
 	b := newBench(t)
 	for _, step := range []struct {
-		lines string
+		lines interconnect.Lines
 		want  failover.Answer
 	}{
-		{"", failover.NoAnswer}, {"none", failover.NoAnswer}, {"all off", failover.NoAnswer}, {"CTS DSR", failover.Yes},
-		{"DCD", failover.Yes}, {"all off", failover.No}, {"", failover.NoAnswer}, {"all off", failover.No},
-		{"CTS", failover.Yes},
+		{interconnect.LinesUnknown, failover.NoAnswer}, {interconnect.LinesNone, failover.NoAnswer},
+		{interconnect.LinesUp, failover.Yes}, {interconnect.LinesDropped, failover.No},
+		{interconnect.LinesUnknown, failover.NoAnswer}, {interconnect.LinesDropped, failover.No},
+		{interconnect.LinesUp, failover.Yes},
 	} {
 		b.lines = step.lines
 		b.run(500 * time.Millisecond)
 		if got := b.lp.State().Partner.Evidence.Lines; got != step.want {
-			t.Errorf("with lines %q the evidence is %v, want %v", step.lines, got, step.want)
+			t.Errorf("with lines %v the evidence is %v, want %v", step.lines, got, step.want)
 		}
 	}
 }
