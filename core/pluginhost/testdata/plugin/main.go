@@ -63,13 +63,13 @@ type server struct {
 	kind string
 }
 
-func (s *server) Info(ctx context.Context, _ *pluginv1.InfoRequest) (*pluginv1.InfoResponse, error) {
+func (s *server) Info(context.Context, *pluginv1.InfoRequest) (*pluginv1.InfoResponse, error) {
 	kind := s.kind
 	switch s.kind {
 	case "wrongkind":
 		kind = "something"
 	case "mute":
-		<-ctx.Done()
+		select {} // not until ctx is done: an answer at the deadline can still reach the caller in time
 	}
 	return &pluginv1.InfoResponse{Kind: kind, Version: "1.2.3", Description: "A plugin for tests."}, nil
 }
