@@ -194,54 +194,87 @@ func (r *Report) applications(ctx context.Context, c *config.Config, o Options) 
 		_ = host.Close(end)
 	}()
 	host.Start(ctx, c.Kinds())
-	for g := range c.Groups {
-		for a := range c.Groups[g].Applications {
-			r.application(ctx, c, host, &c.Groups[g], &c.Groups[g].Applications[a])
-		}
+	decoded := r.decode(c, host)
+	for _, d := range decoded {
+		r.application(ctx, c, host, d, ofKind(decoded, d.cfg.Kind))
 	}
 	return nil
 }
 
-func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, g *config.Group,
-	a *config.Application) {
-	schema, err := host.Schema(a.Kind)
-	if err != nil {
-		code, rest, ok := cutCode(err.Error())
-		if !ok {
-			code = "ORS-5000"
+// decodedApplication is an application whose config block fits the schema of its plugin.
+type decodedApplication struct {
+	cfg    *config.Application
+	schema *pluginv1.Block
+	told   *pluginv1.Application
+}
+
+// decode decodes the config blocks of all applications, in the order of the file.
+func (r *Report) decode(c *config.Config, host *pluginhost.Host) []decodedApplication {
+	var all []decodedApplication
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		for j := range g.Applications {
+			a := &g.Applications[j]
+			schema, err := host.Schema(a.Kind)
+			if err != nil {
+				code, rest, ok := cutCode(err.Error())
+				if !ok {
+					code = "ORS-5000"
+				}
+				r.problem(code, "error", fmt.Sprintf("group %s, application %s: %s", g.Name, a.Name, rest),
+					"the group cannot run on this server; the other groups can")
+				continue
+			}
+			drives := c.ExpectedDrives(g)
+			body, diags := c.DecodeApplication(a, schema, drives)
+			r.add(diags)
+			if diags.HasErrors() {
+				continue
+			}
+			app := &pluginv1.Application{Group: g.Name, Name: a.Name, Config: body, Primary: c.ServerName(g.Primary),
+				WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name)}
+			for _, d := range drives {
+				app.Drives = append(app.Drives,
+					&pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.ConfiguredLetter})
+			}
+			all = append(all, decodedApplication{cfg: a, schema: schema, told: app})
 		}
-		r.problem(code, "error", fmt.Sprintf("group %s, application %s: %s", g.Name, a.Name, rest),
-			"the group cannot run on this server; the other groups can")
-		return
 	}
-	drives := c.ExpectedDrives(g)
-	body, diags := c.DecodeApplication(a, schema, drives)
-	r.add(diags)
-	if diags.HasErrors() {
-		return
+	return all
+}
+
+func ofKind(all []decodedApplication, kind string) []*pluginv1.Application {
+	var out []*pluginv1.Application
+	for _, d := range all {
+		if d.cfg.Kind == kind {
+			out = append(out, d.told)
+		}
 	}
-	app := &pluginv1.Application{Group: g.Name, Name: a.Name, Config: body,
-		WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name)}
-	for _, d := range drives {
-		app.Drives = append(app.Drives, &pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.ConfiguredLetter})
-	}
-	v, err := host.Validate(ctx, a.Kind, &pluginv1.ValidateRequest{Application: app})
-	if err != nil {
-		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err),
+	return out
+}
+
+// application lets the plugin look at one application.
+func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, d decodedApplication,
+	all []*pluginv1.Application) {
+	failed := func(err error) {
+		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", d.told.GetGroup(), d.cfg.Name, err),
 			"see the plugin's log")
+	}
+	v, err := host.Validate(ctx, d.cfg.Kind, &pluginv1.ValidateRequest{Application: d.told, All: all})
+	if err != nil {
+		failed(err)
 		return
 	}
 	for _, p := range v.GetProblems() {
-		r.add(hcl.Diagnostics{c.Finding(a, schema, p)})
+		r.add(hcl.Diagnostics{c.Finding(d.cfg, d.schema, p)})
 	}
-	ready, err := host.Ready(ctx, a.Kind, &pluginv1.ReadyRequest{
-		Caller: &pluginv1.Caller{Server: c.ServerName(c.Self), BootId: "check"}, Application: app})
+	ready, err := host.Ready(ctx, d.cfg.Kind, &pluginv1.ReadyRequest{
+		Caller: &pluginv1.Caller{Server: c.ServerName(c.Self), BootId: "check"}, Application: d.told, All: all})
 	if err != nil {
-		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", g.Name, a.Name, err),
-			"see the plugin's log")
+		failed(err)
 		return
 	}
 	for _, p := range ready.GetProblems() {
-		r.add(hcl.Diagnostics{c.Finding(a, schema, p)})
+		r.add(hcl.Diagnostics{c.Finding(d.cfg, d.schema, p)})
 	}
 }

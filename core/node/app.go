@@ -69,7 +69,8 @@ func (p *app) request(mounted []drive.Mounted) (*pluginv1.Application, error) {
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	a := &pluginv1.Application{Group: p.w.cfg.Name, Name: p.cfg.Name, Config: body, WorkDir: p.workDir()}
+	a := &pluginv1.Application{Group: p.w.cfg.Name, Name: p.cfg.Name, Config: body, WorkDir: p.workDir(),
+		Primary: p.w.n.cfg.ServerName(p.w.cfg.Primary)}
 	for _, v := range values {
 		a.Drives = append(a.Drives, &pluginv1.Drive{Letter: v.Letter, Path: v.Path, ConfiguredLetter: v.ConfiguredLetter})
 	}

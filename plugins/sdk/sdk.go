@@ -100,6 +100,11 @@ type Instance struct {
 	// WorkDir is a folder of this application on this server, for the plugin's use. It is not on switched storage and
 	// may be empty after a restart of the server. The SDK keeps the file epoch.json in it.
 	WorkDir string
+	// Primary is the server where the application's group is at home; empty from a core that does not tell.
+	Primary string
+	// All are all applications of this plugin's kind of both servers, in the order of the file and this one among them:
+	// after a switchover one server runs them all. Only in Validate, and in Ready when it is `orscore check` that asks.
+	All []Instance
 	// Caller is the core that calls; zero in Validate.
 	Caller Caller
 	// Log goes to the core's log.

@@ -3,9 +3,11 @@ package sdk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,9 +37,21 @@ type script struct {
 	probe func() Probed
 }
 
-func (s *script) Validate(context.Context) []Problem { return nil }
+func (s *script) Validate(context.Context) []Problem { return s.siblings() }
 func (s *script) Ready(context.Context) []Problem {
-	return []Problem{{Summary: "an error"}, {Severity: Warning, Attribute: "a[0].b", Summary: "a warning", Detail: "d"}}
+	return append([]Problem{
+		{Summary: "an error"}, {Severity: Warning, Attribute: "a[0].b", Summary: "a warning", Detail: "d"},
+	}, s.siblings()...)
+}
+
+// siblings says which applications of its kind it was told of.
+func (s *script) siblings() []Problem {
+	var out []Problem
+	for _, o := range s.in.All {
+		out = append(out, Problem{Attribute: "all", Summary: fmt.Sprintf("%s/%s %s %s %d",
+			o.Group, o.Name, o.Primary, o.Config, len(o.Drives))})
+	}
+	return out
 }
 func (s *script) Start(ctx context.Context, _ *Handle, p Progress) (Handle, error) {
 	return s.start(ctx, s.in, p)
@@ -372,6 +386,36 @@ func TestPluginCheck(t *testing.T) {
 		change(&bad)
 		if bad.check() == nil {
 			t.Errorf("%s: nothing is wrong", name)
+		}
+	}
+}
+
+// TestAllOfTheKind: an application sees its siblings of both servers, itself among them, and where each is at home.
+func TestAllOfTheKind(t *testing.T) {
+	c, _ := serve(t, script{}, nil)
+	one := &pluginv1.Application{Group: "g", Name: "a", Primary: "rocky", Config: []byte(`{"n":1}`)}
+	two := &pluginv1.Application{
+		Group: "h", Name: "b", Primary: "apollo", Config: []byte(`{"n":2}`), Drives: []*pluginv1.Drive{{Letter: "F:", Path: "/f"}},
+	}
+	want := []string{"g/a rocky {\"n\":1} 0", "h/b apollo {\"n\":2} 1"}
+	all := []*pluginv1.Application{one, two}
+	v, err := c.Validate(bound(t), &pluginv1.ValidateRequest{Application: one, All: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Ready(bound(t), &pluginv1.ReadyRequest{Application: two, All: all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for call, problems := range map[string][]*pluginv1.Problem{"validate": v.GetProblems(), "ready": r.GetProblems()} {
+		var got []string
+		for _, p := range problems {
+			if p.GetAttribute() == "all" {
+				got = append(got, p.GetSummary())
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: seen %q, want %q", call, got, want)
 		}
 	}
 }

@@ -64,8 +64,17 @@ func (s *server) close() {
 func (s *server) instance(a *pluginv1.Application, c *pluginv1.Caller) Instance {
 	in := Instance{
 		Group: a.GetGroup(), Name: a.GetName(), Config: a.GetConfig(), Drives: drives(a.GetDrives()), WorkDir: a.GetWorkDir(),
-		Caller: Caller{Server: c.GetServer(), BootID: c.GetBootId(), Epoch: c.GetEpoch(), OperationID: c.GetOperationId()},
-		Log:    s.log.With("group", a.GetGroup(), "application", a.GetName()),
+		Primary: a.GetPrimary(),
+		Caller:  Caller{Server: c.GetServer(), BootID: c.GetBootId(), Epoch: c.GetEpoch(), OperationID: c.GetOperationId()},
+		Log:     s.log.With("group", a.GetGroup(), "application", a.GetName()),
+	}
+	return in
+}
+
+// withAll adds what is said of all applications of the kind.
+func (s *server) withAll(in Instance, all []*pluginv1.Application) Instance {
+	for _, a := range all {
+		in.All = append(in.All, s.instance(a, nil))
 	}
 	return in
 }
@@ -95,7 +104,7 @@ func (s *server) Schema(context.Context, *pluginv1.SchemaRequest) (*pluginv1.Sch
 func (s *server) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (*pluginv1.ValidateResponse, error) {
 	ctx, cancel := bounded(ctx, shortCall)
 	defer cancel()
-	app, err := s.application(s.instance(r.GetApplication(), nil))
+	app, err := s.application(s.withAll(s.instance(r.GetApplication(), nil), r.GetAll()))
 	if status.Code(err) == codes.InvalidArgument {
 		p := Problem{Summary: status.Convert(err).Message(), Detail: "the plugin's own schema should have refused this"}
 		return &pluginv1.ValidateResponse{Problems: problems([]Problem{p})}, nil
@@ -113,7 +122,7 @@ func (s *server) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (*pl
 func (s *server) Ready(ctx context.Context, r *pluginv1.ReadyRequest) (*pluginv1.ReadyResponse, error) {
 	ctx, cancel := bounded(ctx, shortCall)
 	defer cancel()
-	app, err := s.application(s.instance(r.GetApplication(), r.GetCaller()))
+	app, err := s.application(s.withAll(s.instance(r.GetApplication(), r.GetCaller()), r.GetAll()))
 	if err != nil {
 		return nil, err
 	}

@@ -265,6 +265,7 @@ type Application struct {
 	Config        []byte                 `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`                  // JSON, decoded by the core with this plugin's schema; all attributes present, defaults filled in
 	Drives        []*Drive               `protobuf:"bytes,4,rep,name=drives,proto3" json:"drives,omitempty"`                  // in the order of the configuration: d1 … dn
 	WorkDir       string                 `protobuf:"bytes,5,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"` // a folder of this application on this server, for the plugin's use: not on switched storage
+	Primary       string                 `protobuf:"bytes,6,opt,name=primary,proto3" json:"primary,omitempty"`                // the server where its group is at home; empty from a core that does not tell
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -330,6 +331,13 @@ func (x *Application) GetDrives() []*Drive {
 func (x *Application) GetWorkDir() string {
 	if x != nil {
 		return x.WorkDir
+	}
+	return ""
+}
+
+func (x *Application) GetPrimary() string {
+	if x != nil {
+		return x.Primary
 	}
 	return ""
 }
@@ -808,8 +816,12 @@ func (x *NestedBlock) GetBlock() *Block {
 }
 
 type ValidateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Application   *Application           `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application *Application           `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	// All applications of this plugin's kind in the configuration, of both servers, in the order of the file; `application` is among
+	// them. After a switchover one server runs them all: here is where to find what two of them must not share, such as a port. Say it
+	// once, at the later one. Applications whose block could not be decoded are left out; a core that does not tell sends none.
+	All           []*Application `protobuf:"bytes,2,rep,name=all,proto3" json:"all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -847,6 +859,13 @@ func (*ValidateRequest) Descriptor() ([]byte, []int) {
 func (x *ValidateRequest) GetApplication() *Application {
 	if x != nil {
 		return x.Application
+	}
+	return nil
+}
+
+func (x *ValidateRequest) GetAll() []*Application {
+	if x != nil {
+		return x.All
 	}
 	return nil
 }
@@ -968,6 +987,7 @@ type ReadyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Caller        *Caller                `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
 	Application   *Application           `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"`
+	All           []*Application         `protobuf:"bytes,3,rep,name=all,proto3" json:"all,omitempty"` // as in ValidateRequest; only `orscore check` sends it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1012,6 +1032,13 @@ func (x *ReadyRequest) GetCaller() *Caller {
 func (x *ReadyRequest) GetApplication() *Application {
 	if x != nil {
 		return x.Application
+	}
+	return nil
+}
+
+func (x *ReadyRequest) GetAll() []*Application {
+	if x != nil {
+		return x.All
 	}
 	return nil
 }
@@ -2007,13 +2034,14 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12!\n" +
-	"\foperation_id\x18\x04 \x01(\tR\voperationId\"\x98\x01\n" +
+	"\foperation_id\x18\x04 \x01(\tR\voperationId\"\xb2\x01\n" +
 	"\vApplication\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x03 \x01(\fR\x06config\x12,\n" +
 	"\x06drives\x18\x04 \x03(\v2\x14.ors.plugin.v1.DriveR\x06drives\x12\x19\n" +
-	"\bwork_dir\x18\x05 \x01(\tR\aworkDir\"`\n" +
+	"\bwork_dir\x18\x05 \x01(\tR\aworkDir\x12\x18\n" +
+	"\aprimary\x18\x06 \x01(\tR\aprimary\"`\n" +
 	"\x05Drive\x12\x16\n" +
 	"\x06letter\x18\x01 \x01(\tR\x06letter\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12+\n" +
@@ -2046,9 +2074,10 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06labels\x18\x02 \x03(\tR\x06labels\x12\x10\n" +
 	"\x03min\x18\x03 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x04 \x01(\x05R\x03max\x12*\n" +
-	"\x05block\x18\x05 \x01(\v2\x14.ors.plugin.v1.BlockR\x05block\"O\n" +
+	"\x05block\x18\x05 \x01(\v2\x14.ors.plugin.v1.BlockR\x05block\"}\n" +
 	"\x0fValidateRequest\x12<\n" +
-	"\vapplication\x18\x01 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\"F\n" +
+	"\vapplication\x18\x01 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\x12,\n" +
+	"\x03all\x18\x02 \x03(\v2\x1a.ors.plugin.v1.ApplicationR\x03all\"F\n" +
 	"\x10ValidateResponse\x122\n" +
 	"\bproblems\x18\x01 \x03(\v2\x16.ors.plugin.v1.ProblemR\bproblems\"\xe6\x01\n" +
 	"\aProblem\x12;\n" +
@@ -2059,10 +2088,11 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSEVERITY_ERROR\x10\x01\x12\x14\n" +
-	"\x10SEVERITY_WARNING\x10\x02\"{\n" +
+	"\x10SEVERITY_WARNING\x10\x02\"\xa9\x01\n" +
 	"\fReadyRequest\x12-\n" +
 	"\x06caller\x18\x01 \x01(\v2\x15.ors.plugin.v1.CallerR\x06caller\x12<\n" +
-	"\vapplication\x18\x02 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\"C\n" +
+	"\vapplication\x18\x02 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\x12,\n" +
+	"\x03all\x18\x03 \x03(\v2\x1a.ors.plugin.v1.ApplicationR\x03all\"C\n" +
 	"\rReadyResponse\x122\n" +
 	"\bproblems\x18\x01 \x03(\v2\x16.ors.plugin.v1.ProblemR\bproblems\"\xae\x01\n" +
 	"\fStartRequest\x12-\n" +
@@ -2203,64 +2233,66 @@ var file_ors_plugin_v1_plugin_proto_depIdxs = []int32{
 	12, // 3: ors.plugin.v1.Block.blocks:type_name -> ors.plugin.v1.NestedBlock
 	10, // 4: ors.plugin.v1.NestedBlock.block:type_name -> ors.plugin.v1.Block
 	4,  // 5: ors.plugin.v1.ValidateRequest.application:type_name -> ors.plugin.v1.Application
-	15, // 6: ors.plugin.v1.ValidateResponse.problems:type_name -> ors.plugin.v1.Problem
-	2,  // 7: ors.plugin.v1.Problem.severity:type_name -> ors.plugin.v1.Problem.Severity
-	3,  // 8: ors.plugin.v1.ReadyRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 9: ors.plugin.v1.ReadyRequest.application:type_name -> ors.plugin.v1.Application
-	15, // 10: ors.plugin.v1.ReadyResponse.problems:type_name -> ors.plugin.v1.Problem
-	3,  // 11: ors.plugin.v1.StartRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 12: ors.plugin.v1.StartRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 13: ors.plugin.v1.StartRequest.previous:type_name -> ors.plugin.v1.Handle
-	20, // 14: ors.plugin.v1.StartResponse.progress:type_name -> ors.plugin.v1.Progress
-	21, // 15: ors.plugin.v1.StartResponse.started:type_name -> ors.plugin.v1.Handle
-	3,  // 16: ors.plugin.v1.RecoverRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 17: ors.plugin.v1.RecoverRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 18: ors.plugin.v1.RecoverRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 19: ors.plugin.v1.RecoverResponse.state:type_name -> ors.plugin.v1.RunState
-	21, // 20: ors.plugin.v1.RecoverResponse.handle:type_name -> ors.plugin.v1.Handle
-	3,  // 21: ors.plugin.v1.ProbeRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 22: ors.plugin.v1.ProbeRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 23: ors.plugin.v1.ProbeRequest.handle:type_name -> ors.plugin.v1.Handle
-	1,  // 24: ors.plugin.v1.ProbeResponse.health:type_name -> ors.plugin.v1.Health
-	3,  // 25: ors.plugin.v1.StopRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 26: ors.plugin.v1.StopRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 27: ors.plugin.v1.StopRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 28: ors.plugin.v1.StopResponse.state:type_name -> ors.plugin.v1.RunState
-	3,  // 29: ors.plugin.v1.KillRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 30: ors.plugin.v1.KillRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 31: ors.plugin.v1.KillRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 32: ors.plugin.v1.KillResponse.state:type_name -> ors.plugin.v1.RunState
-	5,  // 33: ors.plugin.v1.EventsRequest.drives:type_name -> ors.plugin.v1.Drive
-	3,  // 34: ors.plugin.v1.RenewRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 35: ors.plugin.v1.RenewRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 36: ors.plugin.v1.RenewRequest.handle:type_name -> ors.plugin.v1.Handle
-	6,  // 37: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
-	8,  // 38: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
-	13, // 39: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
-	16, // 40: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
-	18, // 41: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
-	22, // 42: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
-	24, // 43: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
-	26, // 44: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
-	28, // 45: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
-	30, // 46: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
-	32, // 47: ors.plugin.v1.PluginService.Renew:input_type -> ors.plugin.v1.RenewRequest
-	7,  // 48: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
-	9,  // 49: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
-	14, // 50: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
-	17, // 51: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
-	19, // 52: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
-	23, // 53: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
-	25, // 54: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
-	27, // 55: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
-	29, // 56: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
-	31, // 57: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
-	33, // 58: ors.plugin.v1.PluginService.Renew:output_type -> ors.plugin.v1.RenewResponse
-	48, // [48:59] is the sub-list for method output_type
-	37, // [37:48] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	4,  // 6: ors.plugin.v1.ValidateRequest.all:type_name -> ors.plugin.v1.Application
+	15, // 7: ors.plugin.v1.ValidateResponse.problems:type_name -> ors.plugin.v1.Problem
+	2,  // 8: ors.plugin.v1.Problem.severity:type_name -> ors.plugin.v1.Problem.Severity
+	3,  // 9: ors.plugin.v1.ReadyRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 10: ors.plugin.v1.ReadyRequest.application:type_name -> ors.plugin.v1.Application
+	4,  // 11: ors.plugin.v1.ReadyRequest.all:type_name -> ors.plugin.v1.Application
+	15, // 12: ors.plugin.v1.ReadyResponse.problems:type_name -> ors.plugin.v1.Problem
+	3,  // 13: ors.plugin.v1.StartRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 14: ors.plugin.v1.StartRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 15: ors.plugin.v1.StartRequest.previous:type_name -> ors.plugin.v1.Handle
+	20, // 16: ors.plugin.v1.StartResponse.progress:type_name -> ors.plugin.v1.Progress
+	21, // 17: ors.plugin.v1.StartResponse.started:type_name -> ors.plugin.v1.Handle
+	3,  // 18: ors.plugin.v1.RecoverRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 19: ors.plugin.v1.RecoverRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 20: ors.plugin.v1.RecoverRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 21: ors.plugin.v1.RecoverResponse.state:type_name -> ors.plugin.v1.RunState
+	21, // 22: ors.plugin.v1.RecoverResponse.handle:type_name -> ors.plugin.v1.Handle
+	3,  // 23: ors.plugin.v1.ProbeRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 24: ors.plugin.v1.ProbeRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 25: ors.plugin.v1.ProbeRequest.handle:type_name -> ors.plugin.v1.Handle
+	1,  // 26: ors.plugin.v1.ProbeResponse.health:type_name -> ors.plugin.v1.Health
+	3,  // 27: ors.plugin.v1.StopRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 28: ors.plugin.v1.StopRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 29: ors.plugin.v1.StopRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 30: ors.plugin.v1.StopResponse.state:type_name -> ors.plugin.v1.RunState
+	3,  // 31: ors.plugin.v1.KillRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 32: ors.plugin.v1.KillRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 33: ors.plugin.v1.KillRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 34: ors.plugin.v1.KillResponse.state:type_name -> ors.plugin.v1.RunState
+	5,  // 35: ors.plugin.v1.EventsRequest.drives:type_name -> ors.plugin.v1.Drive
+	3,  // 36: ors.plugin.v1.RenewRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 37: ors.plugin.v1.RenewRequest.application:type_name -> ors.plugin.v1.Application
+	21, // 38: ors.plugin.v1.RenewRequest.handle:type_name -> ors.plugin.v1.Handle
+	6,  // 39: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
+	8,  // 40: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
+	13, // 41: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
+	16, // 42: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
+	18, // 43: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
+	22, // 44: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
+	24, // 45: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
+	26, // 46: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
+	28, // 47: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
+	30, // 48: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
+	32, // 49: ors.plugin.v1.PluginService.Renew:input_type -> ors.plugin.v1.RenewRequest
+	7,  // 50: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
+	9,  // 51: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
+	14, // 52: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
+	17, // 53: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
+	19, // 54: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
+	23, // 55: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
+	25, // 56: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
+	27, // 57: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
+	29, // 58: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
+	31, // 59: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
+	33, // 60: ors.plugin.v1.PluginService.Renew:output_type -> ors.plugin.v1.RenewResponse
+	50, // [50:61] is the sub-list for method output_type
+	39, // [39:50] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_ors_plugin_v1_plugin_proto_init() }
