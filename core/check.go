@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -115,8 +116,14 @@ func cutCode(s string) (code, rest string, ok bool) {
 	return "", s, false
 }
 
-func (r *Report) problem(code, severity, summary, detail string) {
-	r.Problems = append(r.Problems, Problem{Code: code, Severity: severity, Summary: summary, Detail: detail})
+// problem takes a finding in that is not of the configuration's text; at is the place that would have to change, or
+// that names what is not right.
+func (r *Report) problem(code string, at hcl.Range, summary, detail string) {
+	d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: code + ": " + summary, Detail: detail}
+	if at.Filename != "" {
+		d.Subject = at.Ptr()
+	}
+	r.add(hcl.Diagnostics{d})
 }
 
 // folders looks whether the folders of the agent can be made and written.
@@ -126,8 +133,8 @@ func (r *Report) folders(c *config.Config) {
 			c.Agent.DriveRoot},
 	} {
 		if err := writable(f.path); err != nil {
-			r.problem("ORS-1034", "error", "agent."+f.name+" cannot be written: "+err.Error(),
-				"make the folder, or run as the user that the agent runs as")
+			r.problem("ORS-1034", c.Place("agent", "", f.name), "agent."+f.name+" cannot be written: "+err.Error(),
+				"Make the folder, or run as the user that the agent runs as.")
 		}
 	}
 }
@@ -168,7 +175,8 @@ func (r *Report) switches(ctx context.Context, c *config.Config, o Options) {
 			err = errors.Join(err, sw.Close())
 		}
 		if err != nil {
-			r.problem("ORS-4002", "error", "storage "+u.Storage.Name+": "+err.Error(), "check the switch and the way to it")
+			r.problem("ORS-4002", u.Storage.Switch.Range, "storage "+u.Storage.Name+": "+err.Error(),
+				"Check the switch and the way to it.")
 		}
 	}
 }
@@ -211,18 +219,17 @@ type decodedApplication struct {
 // decode decodes the config blocks of all applications, in the order of the file.
 func (r *Report) decode(c *config.Config, host *pluginhost.Host) []decodedApplication {
 	var all []decodedApplication
+	told := map[string]bool{}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		for j := range g.Applications {
 			a := &g.Applications[j]
 			schema, err := host.Schema(a.Kind)
 			if err != nil {
-				code, rest, ok := cutCode(err.Error())
-				if !ok {
-					code = "ORS-5000"
+				if !told[a.Kind] {
+					r.unusable(c, a.Kind, err)
 				}
-				r.problem(code, "error", fmt.Sprintf("group %s, application %s: %s", g.Name, a.Name, rest),
-					"the group cannot run on this server; the other groups can")
+				told[a.Kind] = true
 				continue
 			}
 			drives := c.ExpectedDrives(g)
@@ -257,16 +264,21 @@ func ofKind(all []decodedApplication, kind string) []*pluginv1.Application {
 func (r *Report) application(ctx context.Context, c *config.Config, host *pluginhost.Host, d decodedApplication,
 	all []*pluginv1.Application) {
 	failed := func(err error) {
-		r.problem("ORS-5000", "error", fmt.Sprintf("group %s, application %s: %v", d.told.GetGroup(), d.cfg.Name, err),
-			"see the plugin's log")
+		r.problem(pluginCode(err), d.cfg.Range,
+			fmt.Sprintf("group %s, application %s: %s", d.told.GetGroup(), d.cfg.Name, uncoded(err)), "See the plugin's log.")
 	}
 	v, err := host.Validate(ctx, d.cfg.Kind, &pluginv1.ValidateRequest{Application: d.told, All: all})
 	if err != nil {
 		failed(err)
 		return
 	}
+	var found hcl.Diagnostics
 	for _, p := range v.GetProblems() {
-		r.add(hcl.Diagnostics{c.Finding(d.cfg, d.schema, p)})
+		found = append(found, c.Finding(d.cfg, d.schema, p))
+	}
+	r.add(found)
+	if found.HasErrors() {
+		return // what such a configuration needs of the server says nothing
 	}
 	ready, err := host.Ready(ctx, d.cfg.Kind, &pluginv1.ReadyRequest{
 		Caller: &pluginv1.Caller{Server: c.ServerName(c.Self), BootId: "check"}, Application: d.told, All: all})
@@ -275,6 +287,46 @@ func (r *Report) application(ctx context.Context, c *config.Config, host *plugin
 		return
 	}
 	for _, p := range ready.GetProblems() {
-		r.add(hcl.Diagnostics{c.Finding(d.cfg, d.schema, p)})
+		r.add(hcl.Diagnostics{c.NotReady(d.cfg, d.schema, p)})
 	}
+}
+
+// unusable takes in that a plugin cannot be used, once for all its applications.
+func (r *Report) unusable(c *config.Config, kind string, err error) {
+	var at hcl.Range
+	var names []string
+	for g := range c.Groups {
+		for _, a := range c.Groups[g].Applications {
+			if a.Kind != kind {
+				continue
+			}
+			if len(names) == 0 {
+				at = a.Range
+			}
+			names = append(names, c.Groups[g].Name+"/"+a.Name)
+		}
+	}
+	code := pluginCode(err)
+	switch code {
+	case pluginhost.CodeHash:
+		at = c.Place("plugin", kind, "sha256")
+	case pluginhost.CodeVersion:
+		at = c.Place("plugin", kind, "version")
+	}
+	r.problem(code, at, uncoded(err), "Without it these applications and their groups cannot run on this server: "+
+		strings.Join(names, ", ")+".")
+}
+
+// pluginCode is the code of why a plugin does not serve.
+func pluginCode(err error) string {
+	var e *pluginhost.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return "ORS-5000"
+}
+
+func uncoded(err error) string {
+	_, text, _ := cutCode(err.Error())
+	return text
 }

@@ -85,25 +85,10 @@ func checkReport(r *core.Report) checked {
 	return out
 }
 
-// printReport shows the findings that have source lines first, then the others.
+// printReport shows every finding with its source line, and the verdict.
 func printReport(w io.Writer, path string, r *core.Report) error {
 	r.Config.WriteDiagnostics(w, r.Diagnostics, colourful(w))
-	shown := map[string]bool{}
-	for _, d := range r.Diagnostics {
-		shown[d.Summary+"\n"+d.Detail] = true
-	}
-	errorCount := 0
-	for _, p := range r.Problems {
-		if p.Severity == "error" {
-			errorCount++
-		}
-		if shown[p.Code+": "+p.Summary+"\n"+p.Detail] || shown[p.Summary+"\n"+p.Detail] {
-			continue
-		}
-		if _, err := fmt.Fprintf(w, "%s: %s: %s\n  %s\n", p.Severity, p.Code, p.Summary, p.Detail); err != nil {
-			return err
-		}
-	}
+	errorCount := len(r.Diagnostics.Errs())
 	verdict := fmt.Sprintf("%s: ready on %s, %d group(s)", path, r.Server, r.Groups)
 	if errorCount > 0 {
 		verdict = fmt.Sprintf("%s: %d error(s): the agent would refuse to start, or a group could not run here",

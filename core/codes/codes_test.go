@@ -1,6 +1,8 @@
 package codes
 
 import (
+	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,6 +52,31 @@ func TestEveryCodeHasAPage(t *testing.T) {
 	}
 	for code, path := range missing {
 		t.Errorf("%s in %s has no page in core/codes", code, path)
+	}
+}
+
+var update = flag.Bool("update", false, "write docs/codes.md anew")
+
+// TestDocument keeps docs/codes.md the same as what `orscore explain` says.
+func TestDocument(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Message codes\n\nThis page is made from core/codes/pages.txt by `go test ./core/codes -update`. " +
+		"A code keeps its meaning for good.\n`orscore explain CODE` says the same.\n")
+	for _, p := range All() {
+		fmt.Fprintf(&b, "\n## %s: %s\n\n%s\n\nNext: %s.\n", p.Code, p.Summary, p.Text, p.Next)
+	}
+	path := filepath.Join("..", "..", "docs", "codes.md")
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(raw) != b.String() {
+		t.Errorf("%s is not what core/codes says; `go test ./core/codes -update` writes it anew", path)
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -226,6 +227,29 @@ func (c *Config) AttributeRange(app *Application, schema *pluginv1.Block, path s
 	return at
 }
 
+// Place is where an attribute is written in the first block of a type and, unless label is empty, of that label; the
+// block's header where it is left out, and nowhere (a zero Range) where there is no such block.
+func (c *Config) Place(blockType, label, attribute string) hcl.Range {
+	file := c.files[c.Path]
+	if file == nil {
+		return hcl.Range{}
+	}
+	body, ok := file.Body.(*hclsyntax.Body)
+	if !ok {
+		return hcl.Range{}
+	}
+	for _, b := range body.Blocks {
+		if b.Type != blockType || label != "" && !slices.Contains(b.Labels, label) {
+			continue
+		}
+		if a := b.Body.Attributes[attribute]; a != nil {
+			return a.Expr.Range()
+		}
+		return b.DefRange()
+	}
+	return hcl.Range{}
+}
+
 func bodySchema(b *pluginv1.Block) *hcl.BodySchema {
 	s := &hcl.BodySchema{}
 	for _, a := range b.GetAttributes() {
@@ -237,8 +261,17 @@ func bodySchema(b *pluginv1.Block) *hcl.BodySchema {
 	return s
 }
 
-// Finding turns a plugin's finding about an application into a diagnostic at the line that it is about.
+// Finding turns a plugin's finding about an application's configuration into a diagnostic at the line that it is about.
 func (c *Config) Finding(app *Application, schema *pluginv1.Block, p *pluginv1.Problem) *hcl.Diagnostic {
+	return c.finding(codeFinding, app, schema, p)
+}
+
+// NotReady turns what an application lacks on this server into a diagnostic at the line that asks for it.
+func (c *Config) NotReady(app *Application, schema *pluginv1.Block, p *pluginv1.Problem) *hcl.Diagnostic {
+	return c.finding(codeNotReady, app, schema, p)
+}
+
+func (c *Config) finding(code string, app *Application, schema *pluginv1.Block, p *pluginv1.Problem) *hcl.Diagnostic {
 	severity := hcl.DiagError
 	if p.GetSeverity() == pluginv1.Problem_SEVERITY_WARNING {
 		severity = hcl.DiagWarning
@@ -246,7 +279,7 @@ func (c *Config) Finding(app *Application, schema *pluginv1.Block, p *pluginv1.P
 	at := c.AttributeRange(app, schema, p.GetAttribute())
 	return &hcl.Diagnostic{
 		Severity: severity,
-		Summary:  fmt.Sprintf(codeFinding+": %s %q: %s", app.Kind, app.Name, p.GetSummary()),
+		Summary:  fmt.Sprintf("%s: %s %q: %s", code, app.Kind, app.Name, p.GetSummary()),
 		Detail:   p.GetDetail(),
 		Subject:  at.Ptr(),
 	}

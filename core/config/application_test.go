@@ -199,6 +199,8 @@ func TestFindings(t *testing.T) {
 			Summary: "the interval is shorter than the check takes", Detail: "Write at least 2s."}),
 		c.Finding(app, webSchema(), &pluginv1.Problem{
 			Severity: pluginv1.Problem_SEVERITY_WARNING, Summary: "port 80 needs root"}),
+		c.NotReady(app, webSchema(), &pluginv1.Problem{
+			Severity: pluginv1.Problem_SEVERITY_ERROR, Attribute: "port", Summary: "port 80 is taken"}),
 	}))
 }
 

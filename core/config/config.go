@@ -195,7 +195,7 @@ type Application struct {
 // Probe is an application's `probe` block.
 type Probe struct {
 	Interval time.Duration // default 5 s
-	Timeout  time.Duration // default 5 s
+	Timeout  time.Duration // default 5 s, at most the interval
 	Fall     int           // failures in a row that count as failed; default 3
 }
 

@@ -50,10 +50,12 @@ const (
 	codeTooMany        = "ORS-2039" // more storage units than beats can name
 	codeAfterUnknown   = "ORS-2040" // after names no application of the group
 	codeAfterCycle     = "ORS-2041" // applications wait for each other
+	codeProbeTimeout   = "ORS-2042" // a probe may take longer than its interval
 	codeSHA256         = "ORS-2050" // not a SHA-256 sum
 	codeVersion        = "ORS-2051" // not a version constraint
 	codeSchema         = "ORS-2060" // a plugin's schema is broken
 	codeFinding        = "ORS-2061" // a plugin finds fault with its configuration
+	codeNotReady       = "ORS-2062" // a plugin says that an application could not be started on this server
 	codeNoteUnpinned   = "ORS-2090" // plugin runs without a pinned hash
 	codeNoteUnused     = "ORS-2091" // plugin block without an application
 	codeNoteSingleLink = "ORS-2092" // one link only
@@ -90,7 +92,7 @@ func stamped(in hcl.Diagnostics, others string) hcl.Diagnostics {
 
 // Texts of the HCL library that are said more plainly.
 var (
-	missingArgument = regexp.MustCompile(`^The argument "(.*)" is required, but no definition was found\.$`)
+	missingArgument = regexp.MustCompile(`^The argument "(.*)" is required, but (no definition was found|was not set)\.$`)
 	missingLabel    = regexp.MustCompile(`^Missing (.*) for .*$`)
 )
 

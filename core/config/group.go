@@ -232,15 +232,7 @@ func (d *decoder) applications(s *section, g *Group) {
 			Body:         hcl.EmptyBody(),
 			Range:        b.DefRange,
 		}
-		var p *section
-		if probe := a.only("probe", false); probe != nil {
-			p = d.open(probe.Body, probe.DefRange, &hcl.BodySchema{Attributes: attributes("interval", "timeout", "fall")})
-		}
-		app.Probe = Probe{
-			Interval: p.duration("interval", 5*time.Second, 100*time.Millisecond, time.Hour),
-			Timeout:  p.duration("timeout", 5*time.Second, 10*time.Millisecond, time.Hour),
-			Fall:     p.integer("fall", 3, 1, 100),
-		}
+		app.Probe = d.probe(a.only("probe", false))
 		if config := a.only("config", false); config != nil {
 			app.Body = config.Body
 		}
@@ -250,6 +242,26 @@ func (d *decoder) applications(s *section, g *Group) {
 	if len(names) == len(g.Applications) { // otherwise it is not clear which one is meant
 		d.checkOrder(g, after)
 	}
+}
+
+// probe reads how an application is looked after. An answer that may take longer than the pause between two questions
+// would let a sick application run for longer than interval and fall say.
+func (d *decoder) probe(b *hcl.Block) Probe {
+	var s *section
+	if b != nil {
+		s = d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("interval", "timeout", "fall")})
+	}
+	p := Probe{
+		Interval: s.duration("interval", 5*time.Second, 100*time.Millisecond, time.Hour),
+		Fall:     s.integer("fall", 3, 1, 100),
+	}
+	p.Timeout = s.duration("timeout", min(5*time.Second, p.Interval), 10*time.Millisecond, time.Hour)
+	if p.Timeout > p.Interval {
+		d.report(codeProbeTimeout, s.where("timeout"),
+			fmt.Sprintf("a probe may take %s and is made every %s", short(p.Timeout), short(p.Interval)),
+			fmt.Sprintf("Write a timeout of at most %s, or a longer interval.", short(p.Interval)))
+	}
+	return p
 }
 
 // checkOrder proves that the applications of a group can be started one after the other.

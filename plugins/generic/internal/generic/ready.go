@@ -2,7 +2,6 @@ package generic
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,16 +24,7 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 	} else if user != nil && os.Geteuid() != 0 && int(user.UID) != os.Geteuid() {
 		f.add("user", "Run the agent as root, or leave user out.", "only root can run a program as %s", user.Name)
 	}
-	a.programReady(&f, "command", a.config.Command)
-	for i, b := range a.config.BeforeStart {
-		a.programReady(&f, fmt.Sprintf("before_start[%d].command", i), b.Command)
-	}
-	for i, c := range a.config.Check {
-		a.programReady(&f, fmt.Sprintf("check[%d].command", i), c.Command)
-	}
-	for i, s := range a.config.Stop {
-		a.programReady(&f, fmt.Sprintf("stop[%d].command", i), s.Command)
-	}
+	a.eachCommand(func(attribute string, argv []string) { a.programReady(&f, attribute, argv[0]) })
 	a.folderReady(&f, "working_directory", a.config.WorkingDirectory)
 	if a.config.LogFile != "" {
 		a.folderReady(&f, "log_file", filepath.Dir(a.config.LogFile))
@@ -42,11 +32,11 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 	return f
 }
 
-func (a *application) programReady(f *findings, attribute string, argv []string) {
-	if len(argv) == 0 || a.onDrive(argv[0]) {
+func (a *application) programReady(f *findings, attribute, program string) {
+	if a.onDrive(program) {
 		return
 	}
-	path, err := supervise.LookPath(argv[0], a.environment(nil))
+	path, err := supervise.LookPath(program, a.environment(nil))
 	if err != nil {
 		f.add(attribute, "Install it on this server, or write its absolute path.", "%v", err)
 		return

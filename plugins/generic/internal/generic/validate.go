@@ -72,7 +72,62 @@ func (a *application) Validate(context.Context) []sdk.Problem {
 			f.add(path+"signal", `Use a name such as "SIGTERM", "SIGINT" or "SIGQUIT".`, "signal %q is unknown", s.Signal)
 		}
 	}
+	a.strayPaths(&f)
 	return f
+}
+
+// strayPaths refuses a path beside the group's drives: on a drive of another group, or of nobody. It would work only
+// while that drive happens to be on the same server.
+func (a *application) strayPaths(f *findings) {
+	look := func(attribute, path string) {
+		if letter := a.strayDrive(path); letter != "" {
+			f.add(attribute, "Move it to a drive of this group, or take a folder that both servers have.",
+				"%s is on %s, which is no drive of this group", path, letter)
+		}
+	}
+	look("working_directory", a.config.WorkingDirectory)
+	look("log_file", a.config.LogFile)
+	a.eachCommand(func(attribute string, argv []string) {
+		for _, arg := range argv {
+			look(attribute, arg)
+		}
+	})
+}
+
+// strayDrive names the drive that a path would be on, where that is none of the group's: the drives of a server are
+// folders, named after their letters, of one folder.
+func (a *application) strayDrive(path string) string {
+	for _, d := range a.in.Drives {
+		root, folder := filepath.Split(d.Path)
+		if folder != strings.TrimSuffix(d.Letter, ":") || a.onDrive(path) {
+			continue
+		}
+		rest, ok := strings.CutPrefix(filepath.Clean(path), root)
+		letter, _, _ := strings.Cut(rest, "/")
+		if ok && len(letter) == 1 && letter >= "C" && letter <= "Z" {
+			return letter + ":"
+		}
+	}
+	return ""
+}
+
+// eachCommand visits all commands of the configuration that are not empty.
+func (a *application) eachCommand(visit func(attribute string, argv []string)) {
+	one := func(attribute string, argv []string) {
+		if len(argv) > 0 {
+			visit(attribute, argv)
+		}
+	}
+	one("command", a.config.Command)
+	for i, b := range a.config.BeforeStart {
+		one(fmt.Sprintf("before_start[%d].command", i), b.Command)
+	}
+	for i, c := range a.config.Check {
+		one(fmt.Sprintf("check[%d].command", i), c.Command)
+	}
+	for i, s := range a.config.Stop {
+		one(fmt.Sprintf("stop[%d].command", i), s.Command)
+	}
 }
 
 func (f *findings) command(path string, argv []string, required bool) {
