@@ -260,7 +260,7 @@ func noticedInCode(m *mutant, dir string) ([]string, error) {
 			}
 			built = n.pkg
 		}
-		run := exec.Command(bin, append(n.args, "-test.timeout=120s")...)
+		run := exec.Command(bin, append(n.args, "-test.timeout=300s")...)
 		run.Dir = filepath.Join(top, n.pkg)
 		out, err := run.CombinedOutput()
 		if err == nil {
@@ -281,7 +281,10 @@ func whoNoticed(pkg, out string) []string {
 			who = append(who, pkg+" "+f[1])
 		}
 	}
-	if who == nil { // it panicked, or did not end
+	if who == nil && strings.Contains(out, "panic: test timed out") {
+		who = []string{pkg + " (did not end)"}
+	}
+	if who == nil { // it panicked
 		who = []string{pkg}
 	}
 	return who
