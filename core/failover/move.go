@@ -88,8 +88,11 @@ func (x *stepper) takerHears(e Event) {
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordDone})
 	case g.LastMove.ID == e.Move:
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: g.LastMove.Word, Text: g.LastMove.Text})
+	case e.Word == WordGiven && g.Phase == Standby && x.p.Groups[e.Group].Primary != x.p.Self:
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordFailed,
+			Text: "the partner's agent was started anew meanwhile, and knows nothing of the move"})
 	case e.Word == WordGiven:
-		// a giver whose taker has been restarted meanwhile: the group is free, so it is taken as any free group
+		// started anew meanwhile: a group that is free comes to its primary by itself
 	case (g.Phase == Unknown || g.Phase == Fenced) && !x.s.Leaving:
 		// on its way to Standby: the giver asks again, until its own deadline
 	case g.Phase != Standby:
