@@ -261,10 +261,24 @@ func (w *world) operate(h *host, f *Fault) bool {
 	case "op-maintenance":
 		d := f.For.of()
 		w.mode(h, nil, &d)
+	case "op-restart": // it may be heard or not, and be back in time or not
+		w.announce(h, f.For.of())
+		gen := h.gen
+		w.after(time.Duration(w.faultChance.Int64N(int64(2*w.s.Pair.Interval.of()))), func() {
+			if h.gen == gen && h.up && !w.calm {
+				h.die()
+				w.comesBack(h, time.Duration(w.faultChance.Int64N(int64(f.For.of()+f.For.of()/4+1))))
+			}
+		})
 	default:
 		return false
 	}
 	return true
+}
+
+// announce lets an agent tell its partner that it is restarted, and how long that takes at most.
+func (w *world) announce(h *host, within time.Duration) {
+	h.input(func() { h.loop.Do(func() { h.loop.Restart(within, "simulated") }) })
 }
 
 // mode is what an operator switches for the pair.

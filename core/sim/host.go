@@ -414,6 +414,7 @@ func (h *host) Links() []interconnect.LinkStatus {
 	out := make([]interconnect.LinkStatus, len(h.w.links))
 	for i := range out {
 		out[i] = h.end.Status(i)
+		out[i].Lines = h.w.links[i].lines(h.w, h)
 	}
 	return out
 }

@@ -155,14 +155,21 @@ func (w *world) calmDown() {
 	w.check.still = nil
 }
 
-// restarted kills the agent of a settled pair and starts it again within the time-out: applications do not notice (D2).
+// restarted kills the agent of a settled pair and starts it again: applications do not notice (D2). It is back within
+// the time-out, or later, but then the partner was told so.
 func (w *world) restarted(h *host) {
 	var before []int
 	for g := range h.groups {
 		before = append(before, h.groups[g].started)
 	}
+	away := w.s.Pair.Timeout.of() / 2
+	if w.faultChance.IntN(2) == 0 {
+		away *= 4
+		w.announce(h, w.s.Pair.Timeout.of()*3)
+		w.run(w.s.Pair.Interval.of()+100*time.Millisecond, nil)
+	}
 	h.die()
-	w.run(time.Duration(w.faultChance.Int64N(int64(w.s.Pair.Timeout.of()/2))), nil)
+	w.run(time.Duration(w.faultChance.Int64N(int64(away))), nil)
 	h.boot()
 	w.settle("after a restart of an agent")
 	for g := range h.groups {

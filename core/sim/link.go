@@ -2,6 +2,8 @@ package sim
 
 import (
 	"time"
+
+	"github.com/orscore/ors/core/interconnect"
 )
 
 // link is one link of the interconnect: what happens to frames on their way.
@@ -131,6 +133,17 @@ func (w *world) cutAll(from int, until time.Duration) {
 			}
 		}
 	}
+}
+
+// lines is what a server sees of the modem lines: those of a whole cable to a port that is open.
+func (l *link) lines(w *world, h *host) interconnect.Lines {
+	switch {
+	case !w.s.Pair.Lines || l.kind != "serial":
+		return interconnect.LinesNone
+	case w.other(h).up && w.now >= max(l.cut[0], l.cut[1]):
+		return interconnect.LinesUp
+	}
+	return interconnect.LinesDropped
 }
 
 // heal mends the link.

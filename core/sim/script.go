@@ -46,6 +46,7 @@ type Pair struct {
 	Old       int      `json:"old_version,omitempty"` // server that speaks the previous version of the interconnect
 	Automatic bool     `json:"failback_automatic,omitempty"`
 	Flap      int      `json:"flap_limit,omitempty"`
+	Lines     bool     `json:"modem_lines,omitempty"` // serial links have modem lines
 }
 
 // Fault is one thing that goes wrong, or that an operator asks for.
@@ -110,6 +111,7 @@ func drawPair(r *rand.Rand) Pair {
 	p.Status = []MS{1_000, 600_000, 600_000, 3_600_000, 3_600_000, 3_600_000}[r.IntN(6)]
 	p.Automatic = r.IntN(4) == 0
 	p.Flap = r.IntN(4)
+	p.Lines = r.IntN(2) == 0
 	p.Restarts = r.IntN(3)
 	p.Probe = []MS{500, 1000, 5000}[r.IntN(3)]
 	p.Mount = []MS{50, 300, 2000}[r.IntN(3)]
@@ -249,6 +251,7 @@ var classes = []class{
 	{"op-shutdown", 3, timed},
 	{"op-disable", 2, timed},
 	{"op-maintenance", 2, timed},
+	{"op-restart", 3, timed},
 }
 
 // phasesToHit are those that a fault may wait for.
