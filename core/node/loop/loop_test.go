@@ -48,12 +48,22 @@ func newBench(t *testing.T) *bench {
 func (b *bench) Now() time.Time                  { return b.now }
 func (b *bench) SetBeat(interconnect.Beat)       {}
 func (b *bench) Send(interconnect.Message) error { return nil }
-func (b *bench) Do(a failover.Action)            { b.todo = append(b.todo, a) }
 func (b *bench) Record(r store.Record)           { b.record = append(b.record, r) }
 func (b *bench) Changed()                        {}
 func (b *bench) Links() []interconnect.LinkStatus {
 	return []interconnect.LinkStatus{{Name: "lan", Lines: b.lines}}
 }
+
+// Do takes an action. What changes a key must be on record first.
+func (b *bench) Do(a failover.Action) {
+	for _, s := range a.Swaps {
+		if len(b.saved.Units) == 0 || b.saved.Units[s.Unit].Asked < s.New.N {
+			b.t.Fatalf("%v of unit %d before it is on record: %v, %+v", a.Kind, s.Unit, s.New, b.saved)
+		}
+	}
+	b.todo = append(b.todo, a)
+}
+
 func (b *bench) Plugins() []control.Plugin { return nil }
 func (b *bench) Driver(int) string         { return "bench" }
 
