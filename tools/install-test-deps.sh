@@ -15,6 +15,7 @@ gcc             gcc
 libc6-dev       /usr/include/stdlib.h
 iproute2        ip
 mount           losetup
+nftables        nft
 nginx-light     nginx
 postgresql      /usr/lib/postgresql/*/bin/postgres
 procps          ps

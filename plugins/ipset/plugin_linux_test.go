@@ -75,9 +75,10 @@ func newNetwork(t testing.TB) *network {
 	n.ip("-n", n.ns("switch"), "link", "add", "br0", "type", "bridge")
 	n.ip("-n", n.ns("switch"), "link", "set", "br0", "up")
 	for host, addrs := range map[string][]string{
-		"rocky":  {"172.25.36.45/24"},
-		"apollo": {"172.25.36.48/24", "172.25.36.46/24"}, // the dummy is the first one, as the paper wants it
-		"client": {"172.25.36.100/24"},
+		"rocky": {"172.25.36.45/24", "2001:db8:36::45/64"},
+		// The dummy is the first one, as the paper wants it.
+		"apollo": {"172.25.36.48/24", "172.25.36.46/24", "2001:db8:36::48/64", "2001:db8:36::46/64"},
+		"client": {"172.25.36.100/24", "2001:db8:36::100/64"},
 	} {
 		n.ip("netns", "add", n.ns(host))
 		n.ip("-n", n.ns("switch"), "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", n.ns(host))
@@ -85,7 +86,11 @@ func newNetwork(t testing.TB) *network {
 		n.ip("-n", n.ns(host), "link", "set", "lo", "up")
 		n.ip("-n", n.ns(host), "link", "set", "eth0", "up")
 		for _, a := range addrs {
-			n.ip("-n", n.ns(host), "addr", "add", a, "brd", "+", "dev", "eth0")
+			if strings.Contains(a, ":") {
+				n.ip("-n", n.ns(host), "addr", "add", a, "dev", "eth0", "nodad")
+			} else {
+				n.ip("-n", n.ns(host), "addr", "add", a, "brd", "+", "dev", "eth0")
+			}
 		}
 	}
 	n.ip("-n", n.ns("apollo"), "route", "add", "default", "via", "172.25.36.100")
@@ -110,6 +115,16 @@ func (n *network) ip(args ...string) string {
 		n.Fatalf("ip %s: %v %s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// nft makes rules of nf_tables on a host.
+func (n *network) nft(host, rules string) {
+	n.Helper()
+	c := exec.Command("ip", "netns", "exec", n.ns(host), "nft", "-f", "-")
+	c.Stdin = strings.NewReader(rules)
+	if out, err := c.CombinedOutput(); err != nil {
+		n.Fatalf("nft on %s: %v %s", host, err, out)
+	}
 }
 
 // addresses lists "address label" of apollo's adapter, sorted.
@@ -193,18 +208,22 @@ func protect(t testing.TB, body map[string]any) *fixture {
 		}
 	})
 	f.launch()
+	f.app = &pluginv1.Application{Group: "rocky", Name: "address", WorkDir: t.TempDir()}
+	f.configure(body)
+	return f
+}
+
+func (f *fixture) configure(body map[string]any) {
+	f.Helper()
 	ctx, cancel := f.context()
 	defer cancel()
 	s, err := f.plugin.Schema(ctx, &pluginv1.SchemaRequest{})
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
-	config, err := plugintest.Config(s.GetSchema(), body)
-	if err != nil {
-		t.Fatal(err)
+	if f.app.Config, err = plugintest.Config(s.GetSchema(), body); err != nil {
+		f.Fatal(err)
 	}
-	f.app = &pluginv1.Application{Group: "rocky", Name: "address", Config: config, WorkDir: t.TempDir()}
-	return f
 }
 
 func (f *fixture) launch() {
@@ -294,48 +313,58 @@ func (f *fixture) killPlugin() {
 	f.launch()
 }
 
-// pinger asks an address for an echo again and again from the client, and says when an answer comes.
+// pinger asks addresses for an echo again and again from the client, and says when an answer comes.
 type pinger struct {
-	fd  int
-	seq uint16
+	fd, fd6 int
+	seq     uint16
 }
 
 func (n *network) pinger() *pinger {
 	n.Helper()
 	p := &pinger{}
+	const kind = unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	n.within("client", func() (err error) {
-		p.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMP)
+		if p.fd, err = unix.Socket(unix.AF_INET, kind, unix.IPPROTO_ICMP); err == nil {
+			p.fd6, err = unix.Socket(unix.AF_INET6, kind, unix.IPPROTO_ICMPV6)
+		}
 		return err
 	})
-	n.Cleanup(func() { _ = unix.Close(p.fd) })
+	n.Cleanup(func() { _, _ = unix.Close(p.fd), unix.Close(p.fd6) })
 	return p
 }
 
 // answered sends one echo request and waits a moment for its answer.
 func (p *pinger) answered(addr string) bool {
 	p.seq++
+	ip := netip.MustParseAddr(addr)
 	b := []byte{8, 0, 0, 0, 0x0a, 0x0b, 0, 0}
 	binary.BigEndian.PutUint16(b[6:], p.seq)
-	var sum uint32
-	for i := 0; i < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: ip.As16()}
+	fd, header, reply := p.fd6, 0, byte(129)
+	if ip.Is6() {
+		b[0] = 128 // the kernel sums it up
+	} else {
+		var sum uint32
+		for i := 0; i < len(b); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(b[i:]))
+		}
+		sum = sum>>16 + sum&0xffff
+		binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
+		to, fd, header, reply = &unix.SockaddrInet4{Addr: ip.As4()}, p.fd, 20, 0
 	}
-	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
-	to := &unix.SockaddrInet4{Addr: netip.MustParseAddr(addr).As4()}
-	_ = unix.Sendto(p.fd, b, 0, to) // the neighbour may be unknown just now
+	_ = unix.Sendto(fd, b, 0, to) // the neighbour may be unknown just now
 	buf := make([]byte, 256)
 	for end := time.Now().Add(5 * time.Millisecond); ; {
 		left := time.Until(end)
 		if left <= 0 {
 			return false
 		}
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		n, _, err := unix.Recvfrom(p.fd, buf, 0)
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return false
 		}
-		if n >= 28 && buf[20] == 0 && bytes.Equal(buf[24:28], b[4:8]) {
+		if n >= header+8 && buf[header] == reply && bytes.Equal(buf[header+4:header+8], b[4:8]) {
 			return true
 		}
 	}
@@ -366,33 +395,37 @@ func (n *network) mac(host string) string {
 
 // takeOver measures one takeover as a client sees it that has the old server in its cache: the plugin's share, and
 // from the beginning of the start to the next answer.
-func takeOver(t testing.TB, body map[string]any) (start, answer time.Duration) {
-	f := protect(t, body)
+func takeOver(t testing.TB, addr string, body map[string]any) (start, answer time.Duration) {
+	return protect(t, body).takeOver(addr)
+}
+
+func (f *fixture) takeOver(addr string) (start, answer time.Duration) {
+	f.Helper()
 	p := f.pinger()
-	p.await(t, "172.25.36.45")
-	if got := f.neighbour("172.25.36.45"); got != f.mac("rocky") {
-		t.Fatalf("the client has %q in its cache, want rocky's %q", got, f.mac("rocky"))
+	p.await(f, addr)
+	if got := f.neighbour(addr); got != f.mac("rocky") {
+		f.Fatalf("the client has %q in its cache, want rocky's %q", got, f.mac("rocky"))
 	}
 	f.powerOff("rocky")
 	began := time.Now()
 	started := make(chan time.Duration, 1)
 	go func() {
 		if _, err := f.start(); err != nil {
-			t.Error("start:", err)
+			f.Error("start:", err)
 		}
 		started <- time.Since(began)
 	}()
-	p.await(t, "172.25.36.45")
+	p.await(f, addr)
 	answer = time.Since(began)
 	start = <-started
-	if got := f.neighbour("172.25.36.45"); got != f.mac("apollo") {
-		t.Errorf("the client has %q in its cache, want apollo's %q", got, f.mac("apollo"))
+	if got := f.neighbour(addr); got != f.mac("apollo") {
+		f.Errorf("the client has %q in its cache, want apollo's %q", got, f.mac("apollo"))
 	}
 	return start, answer
 }
 
 func TestTakeover(t *testing.T) {
-	start, answer := takeOver(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
+	start, answer := takeOver(t, "172.25.36.45", map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
 	t.Logf("start %v, next answer after %v", start, answer)
 }
 
@@ -482,6 +515,7 @@ func TestProbeOff(t *testing.T) {
 }
 
 func TestAnnouncements(t *testing.T) {
+	t.Parallel()
 	f := protect(t, map[string]any{"address": "172.25.36.45/24", "announce": 2})
 	f.powerOff("rocky")
 	var fd int
@@ -513,13 +547,13 @@ func TestReady(t *testing.T) {
 		want string
 	}{
 		"ready":      {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"}, nil, ""},
-		"no network": {map[string]any{"address": "10.1.1.1/24"}, nil, "adapter"},
+		"no network": {map[string]any{"address": "10.1.1.1/24"}, nil, "address"},
 		"no adapter": {map[string]any{"address": "172.25.36.45/24", "adapter": "eth7"}, nil, "adapter"},
 		"no dummy":   {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.49"}, nil, "replaces"},
 		"configured outside": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) {
 			n.ip("-n", n.ns("apollo"), "addr", "add", "172.25.36.45/24", "dev", "eth0")
 		}, "address"},
-		"no carrier": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) { n.powerOff("apollo") }, "adapter"},
+		"no carrier": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) { n.powerOff("apollo") }, "address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := protect(t, c.body)
@@ -553,14 +587,16 @@ func TestNoAdapter(t *testing.T) {
 }
 
 func BenchmarkTakeover(b *testing.B) {
-	for _, probe := range []string{"50ms", "0s"} {
-		b.Run("probe="+probe, func(b *testing.B) {
-			for b.Loop() {
-				start, answer := takeOver(b, map[string]any{
-					"address": "172.25.36.45/24", "replaces": "172.25.36.48", "probe": probe,
-				})
-				b.Logf("start %.2f ms, next answer after %.2f ms", start.Seconds()*1000, answer.Seconds()*1000)
-			}
-		})
+	for _, addr := range []string{"172.25.36.45", "2001:db8:36::45"} {
+		for _, probe := range []string{"50ms", "0s"} {
+			b.Run("address="+addr+"/probe="+probe, func(b *testing.B) {
+				for b.Loop() {
+					start, answer := takeOver(b, addr, map[string]any{
+						"addresses": []string{"172.25.36.45/24", "2001:db8:36::45/64"}, "replaces": "172.25.36.48", "probe": probe,
+					})
+					b.Logf("start %.2f ms, next answer after %.2f ms", start.Seconds()*1000, answer.Seconds()*1000)
+				}
+			})
+		}
 	}
 }

@@ -68,7 +68,7 @@ func (s *server) Renew(ctx context.Context, r *pluginv1.RenewRequest) (*pluginv1
 		return nil, err
 	}
 	in := s.instance(r.GetApplication(), r.GetCaller())
-	in.lease = sl.currentLease
+	in.lease, in.background = sl.currentLease, sl.resumeJob
 	app, err := s.application(in)
 	if err != nil {
 		return nil, err

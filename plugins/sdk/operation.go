@@ -138,6 +138,14 @@ func (s *slot) startJob(job func(context.Context)) {
 	}()
 }
 
+// resumeJob starts the job where there has been none since the last operation, or since the plugin began. It is called
+// by who holds the turn.
+func (s *slot) resumeJob(job func(context.Context)) {
+	if s.jobCancel == nil {
+		s.startJob(job)
+	}
+}
+
 func (s *slot) endJob() {
 	if s.jobCancel == nil {
 		return

@@ -135,7 +135,8 @@ func (i Instance) Decode(v any) error {
 
 // Background runs job beside the calls, for as long as the application runs: its context ends when the next Start,
 // Stop or Kill of the application begins, or the plugin ends. That operation waits for job to return. It ends with
-// the plugin, so it is for work that may be lost, such as announcements.
+// the plugin, so it is for work that may be lost, such as announcements. In Renew, it starts the job only where none
+// was begun before: a plugin that was killed takes up its work again with its first renewal.
 func (i Instance) Background(job func(context.Context)) {
 	if i.background != nil {
 		i.background(job)

@@ -7,62 +7,17 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/orscore/ors/plugins/sdk"
 )
 
-const (
-	announceEvery = 200 * time.Millisecond
-	announceLast  = 5 * time.Second
-)
-
-// Ready implements sdk.Application.
-func (a *application) Ready(context.Context) []sdk.Problem {
-	if len(a.problems) > 0 {
-		return a.problems
-	}
-	var found []sdk.Problem
-	add := func(sev sdk.Severity, attribute, summary, detail string) {
-		found = append(found, sdk.Problem{Severity: sev, Attribute: attribute, Summary: summary, Detail: detail})
-	}
-	if err := capable(); err != nil {
-		add(sdk.Error, "", err.Error(), "Run the agent as root.")
-	}
-	n, err := readAdapters()
-	if err != nil {
-		add(sdk.Error, "", err.Error(), "")
-		return found
-	}
-	l, err := n.choose(a.set)
-	if err != nil {
-		add(sdk.Error, "adapter", err.Error(), "")
-	} else if err := unplugged(l); err != nil {
-		add(sdk.Error, "adapter", err.Error(), "Look at the adapter and its cable.")
-	}
-	held := n.holder(a.set.address.Addr())
-	switch st, serr := a.loadState(); {
-	case serr != nil:
-		add(sdk.Error, "", serr.Error(), "")
-	case held != nil && st == nil && !strings.HasSuffix(held.Label, labelSuffix):
-		add(sdk.Error, "address",
-			fmt.Sprintf("%s is on %s already, and not by this plugin", a.set.address.Addr(), n.name(held.LinkIndex)),
-			"Take it out of the server's own network configuration: it belongs to the group.")
-	case a.set.replaces.IsValid() && n.holder(a.set.replaces) == nil && held == nil:
-		add(sdk.Warning, "replaces", fmt.Sprintf("the dummy address %s is on no adapter", a.set.replaces),
-			"Give it to the adapter that is to take the group's address, or leave replaces out.")
-	}
-	return found
-}
-
-// Start implements sdk.Application. Whoever waits for the address is served from the first announcement on;
-// everything that can come later comes later.
+// Start implements sdk.Application. Whoever waits for an address is served from its first announcement on; everything
+// that can come later comes later.
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
-	if len(a.problems) > 0 {
-		return sdk.Handle{}, errors.New(a.problems[0].Summary)
+	if err := a.broken(); err != nil {
+		return sdk.Handle{}, err
 	}
 	st, err := a.known(known)
 	if err != nil {
@@ -72,110 +27,169 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 	if err != nil {
 		return sdk.Handle{}, err
 	}
-	var l netlink.Link
-	held := n.holder(a.set.address.Addr())
-	if held != nil {
-		l = n.link(held.LinkIndex)
-	} else if l, err = n.choose(a.set); err != nil {
+	p, err := a.plan(n, st)
+	if err != nil {
 		return sdk.Handle{}, err
 	}
-	if l == nil {
-		return sdk.Handle{}, fmt.Errorf("the adapter of %s has just gone", a.set.address.Addr())
-	}
-	if err := down(l); err != nil {
-		return sdk.Handle{}, err
-	}
-	if err := unplugged(l); err != nil {
-		progress("adapter", fmt.Sprintf("%v: nobody can reach the address until it has.", err))
+	for _, note := range p.notes {
+		progress(note.name, note.text)
 	}
 	if st == nil {
 		st = &state{}
 	}
-	st.Address, st.Adapter = a.set.address.String(), l.Attrs().Name
-	if err := a.take(ctx, n, l, held == nil, st, progress); err != nil {
-		if held == nil {
-			err = errors.Join(err, a.giveUp(st))
-		}
-		return sdk.Handle{}, err
+	st.remember(a.set.addresses)
+	if err := a.take(ctx, n, p, st, progress); err != nil {
+		return sdk.Handle{}, errors.Join(err, a.undo(p, st))
 	}
 	return st.handle()
 }
 
-// take adds, announces and replaces. The caller undoes it after an error.
-func (a *application) take(ctx context.Context, n *adapters, l netlink.Link, fresh bool, st *state,
-	progress sdk.Progress,
-) error {
-	var sock *arpSocket
-	if speaksARP(l) {
-		var err error
-		if sock, err = openARP(l.Attrs().Index, l.Attrs().HardwareAddr); err != nil {
-			return err
+// broken is what is wrong with the configuration.
+func (a *application) broken() error {
+	for _, p := range a.problems {
+		if p.Severity != sdk.Warning {
+			return errors.New(p.Summary)
 		}
-	}
-	announcing := false
-	defer func() {
-		if sock != nil && !announcing {
-			sock.close()
-		}
-	}()
-	if fresh && sock != nil && a.set.probe > 0 {
-		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.",
-			st.Adapter, a.set.probe, a.set.address.Addr()))
-		mac, err := sock.conflict(ctx, a.set.address.Addr(), a.set.probe)
-		if err != nil {
-			return err
-		}
-		if mac != nil {
-			return fmt.Errorf("another machine (%v) answers for %s: its server is alive, or did not give the address up",
-				mac, a.set.address.Addr())
-		}
-	}
-	if err := a.saveState(st); err != nil {
-		return err
-	}
-	held := n.holder(a.set.address.Addr())
-	_, err := a.keep(n, l, held, a.in.Lease())
-	if err != nil && noTables(err) && short(a.in.Lease()) {
-		progress("lease", fmt.Sprintf("%s cannot be made to fall silent by itself: %v.", a.set.address.Addr(), err))
-		_, err = a.keep(n, l, held, sdk.Lease{})
-	}
-	if err != nil {
-		return err
-	}
-	if sock != nil {
-		if err := sock.announce(a.set.address.Addr()); err != nil {
-			a.in.Log.Warn("the address could not be announced at once; it will be tried again", "error", err)
-		}
-	}
-	progress("address", fmt.Sprintf("%s is on %s and announced.", a.set.address, st.Adapter))
-	if err := a.replaceDummy(n, st, progress); err != nil {
-		return err
-	}
-	if sock != nil {
-		announcing = true // it closes the socket
-		a.in.Background(func(ctx context.Context) { a.announceOn(ctx, sock, l.Attrs().Index) })
 	}
 	return nil
 }
 
-// replaceDummy removes the dummy address, after it is on record how to put it back.
-func (a *application) replaceDummy(n *adapters, st *state, progress sdk.Progress) error {
-	if !a.set.replaces.IsValid() {
-		return nil
-	}
-	d := n.holder(a.set.replaces)
-	if d == nil {
-		if st.Dummy == nil {
-			progress("dummy", fmt.Sprintf("The dummy address %s is on no adapter: nothing to replace.", a.set.replaces))
+// take asks, adds, announces and replaces. The caller undoes it after an error.
+func (a *application) take(ctx context.Context, n *adapters, p plan, st *state, progress sdk.Progress) (err error) {
+	voices, err := openVoices(p.places)
+	defer func() {
+		if err != nil {
+			closeVoices(voices)
 		}
+	}()
+	if err != nil {
+		return err
+	}
+	if err := a.askForAll(ctx, p, voices, progress); err != nil {
+		return err
+	}
+	if err := a.saveState(st); err != nil {
+		return err
+	}
+	for i, pl := range p.places {
+		if i > 0 {
+			if n, err = readAdapters(); err != nil { // what was just added counts
+				return err
+			}
+		}
+		if err := a.takeOne(n, pl, voices[i], progress); err != nil {
+			return err
+		}
+	}
+	for _, v := range voices {
+		if v == nil {
+			continue
+		}
+		if err := v.tellNeighbours(); err != nil {
+			a.in.Log.Warn("not all neighbours could be told of the address", "address", v.addr, "error", err)
+		}
+	}
+	if err := a.replaceDummy(p.dummy, n, st, progress); err != nil {
+		return err
+	}
+	if p.gateway != nil {
+		if err := a.addRoute(p.gateway.link.Attrs().Index); err != nil {
+			return err
+		}
+		progress("gateway", fmt.Sprintf("Without another default route, packets leave by %s.", a.set.gateway))
+	}
+	a.in.Background(func(ctx context.Context) { a.work(ctx, voices) })
+	return nil
+}
+
+// openVoices returns a voice for each place, nil for adapters without neighbours.
+func openVoices(places []place) ([]*voice, error) {
+	out := make([]*voice, len(places))
+	for i, pl := range places {
+		if !hasNeighbours(pl.link) {
+			continue
+		}
+		v, err := openVoice(pl.link, pl.prefix.Addr())
+		if err != nil {
+			return out, err
+		}
+		out[i] = v
+	}
+	return out, nil
+}
+
+func closeVoices(all []*voice) {
+	for _, v := range all {
+		if v != nil {
+			v.close()
+		}
+	}
+}
+
+// askForAll asks for all addresses that are not here, at the same time.
+func (a *application) askForAll(ctx context.Context, p plan, voices []*voice, progress sdk.Progress) error {
+	if a.set.probe == 0 {
 		return nil
 	}
-	if d.Peer != nil {
-		return fmt.Errorf("the dummy address %s is one end of a point-to-point link and is not replaced", a.set.replaces)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error)
+	asked := 0
+	for i, pl := range p.places {
+		v := voices[i]
+		if v == nil || pl.held != nil {
+			continue
+		}
+		asked++
+		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.",
+			pl.link.Attrs().Name, a.set.probe, v.addr))
+		go func() {
+			mac, err := v.conflict(ctx, a.set.probe)
+			if mac != nil {
+				err = fmt.Errorf("another machine (%v) answers for %s: its server is alive, or did not give the address up",
+					mac, v.addr)
+			}
+			answers <- err
+		}()
+	}
+	var errs []error
+	for range asked {
+		if err := <-answers; err != nil && (len(errs) == 0 || !errors.Is(err, context.Canceled)) {
+			errs = append(errs, err)
+			cancel() // one that is not to be had is enough
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// takeOne takes one address and announces it.
+func (a *application) takeOne(n *adapters, pl place, v *voice, progress sdk.Progress) error {
+	addr := pl.prefix.Addr()
+	_, err := a.keep(n, pl, a.in.Lease())
+	if err != nil && noTables(err) && short(a.in.Lease()) {
+		progress("lease", fmt.Sprintf("%s cannot be made to fall silent by itself: %v.", addr, err))
+		_, err = a.keep(n, pl, sdk.Lease{})
+	}
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		if err := v.announce(); err != nil {
+			a.in.Log.Warn("the address could not be announced at once; it will be tried again", "error", err)
+		}
+	}
+	progress("address", fmt.Sprintf("%s is on %s and announced.", pl.prefix, pl.link.Attrs().Name))
+	return nil
+}
+
+// replaceDummy removes the dummy address, after it is on record how to put it back.
+func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, progress sdk.Progress) error {
+	if d == nil {
+		return nil
 	}
 	st.Dummy = &dummy{
 		Adapter: n.name(d.LinkIndex), Prefix: d.IPNet.String(), Label: d.Label, Scope: d.Scope,
-		Flags: d.Flags & unix.IFA_F_NOPREFIXROUTE, Valid: d.ValidLft, Preferred: d.PreferedLft,
+		Flags: d.Flags & keptFlags, Valid: d.ValidLft, Preferred: d.PreferedLft,
 	}
 	if d.Broadcast != nil {
 		st.Dummy.Broadcast = d.Broadcast.String()
@@ -183,7 +197,7 @@ func (a *application) replaceDummy(n *adapters, st *state, progress sdk.Progress
 	if err := a.saveState(st); err != nil {
 		return err
 	}
-	now, err := readAdapters() // the group's address is there now and must stay
+	now, err := readAdapters() // the group's addresses are there now and must stay
 	if err != nil {
 		return err
 	}
@@ -194,55 +208,35 @@ func (a *application) replaceDummy(n *adapters, st *state, progress sdk.Progress
 	return nil
 }
 
-// announceOn repeats the announcement for as long as the address is here, and closes the socket.
-func (a *application) announceOn(ctx context.Context, sock *arpSocket, index int) {
-	defer sock.close()
-	pauses := make([]time.Duration, 0, a.set.announce)
-	for range a.set.announce - 1 {
-		pauses = append(pauses, announceEvery)
+// undo takes back what a start that failed has done: all of it where nothing was here before, else only what it added.
+func (a *application) undo(p plan, st *state) error {
+	fresh := p.fresh()
+	if len(fresh) == len(p.places) {
+		return a.giveUp(st)
 	}
-	pauses = append(pauses, announceLast)
-	for i := 0; i < len(pauses); {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pauses[i]):
-		}
-		n, err := readAdapters()
-		if err == nil && n.holder(a.set.address.Addr()) == nil {
-			return // somebody has taken it away: announcing it would be a lie
-		}
-		if err == nil && n.link(index) != nil && unplugged(n.link(index)) != nil {
-			continue // nobody hears it: wait for the carrier
-		}
-		i++
-		if lease := a.in.Lease(); lease.Ends() && lease.Left() <= 0 {
-			continue // it may be the partner's by now: it is silent until the lease is renewed
-		}
-		if err := sock.announce(a.set.address.Addr()); err != nil {
-			a.in.Log.Warn("the address could not be announced again", "error", err)
-		}
-	}
+	return removeAddresses(fresh)
 }
 
-// giveUp removes the address and puts the dummy back, and proves both.
+// giveUp removes the addresses and puts the dummy back, and proves both.
 func (a *application) giveUp(st *state) error {
-	n, err := readAdapters()
-	if err != nil {
+	all := make([]netip.Addr, 0, len(a.set.addresses))
+	for _, p := range a.set.addresses {
+		all = append(all, p.Addr())
+	}
+	if st != nil {
+		all = append(all, st.former(a.set.addresses)...)
+	}
+	if err := a.removeRoutes(); err != nil {
 		return err
 	}
-	for held := n.holder(a.set.address.Addr()); held != nil; held = n.holder(a.set.address.Addr()) {
-		if err := n.remove(held); err != nil {
-			return err
-		}
-		if n, err = readAdapters(); err != nil {
-			return err
-		}
-	}
-	if err := (gate{a.set.address.Addr()}).remove(); err != nil && !noTables(err) {
+	if err := removeAddresses(all); err != nil {
 		return err
 	}
 	if st != nil && st.Dummy != nil {
+		n, err := readAdapters()
+		if err != nil {
+			return err
+		}
 		if err := st.Dummy.restore(n); err != nil {
 			return err
 		}
@@ -250,50 +244,92 @@ func (a *application) giveUp(st *state) error {
 	return a.dropState()
 }
 
+// removeAddresses takes addresses off whatever adapters they are on, and takes away what kept their leases.
+func removeAddresses(all []netip.Addr) error {
+	for _, addr := range all {
+		n, err := readAdapters()
+		if err != nil {
+			return err
+		}
+		for held := n.holder(addr); held != nil; held = n.holder(addr) {
+			if err := n.remove(held); err != nil {
+				return err
+			}
+			if n, err = readAdapters(); err != nil {
+				return err
+			}
+		}
+		if err := (gate{addr}).remove(); err != nil && !noTables(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *dummy) restore(n *adapters) error {
-	ip, network, err := net.ParseCIDR(d.Prefix)
+	p, err := netip.ParsePrefix(d.Prefix)
 	if err != nil {
 		return fmt.Errorf("record of the dummy address: %w", err)
 	}
-	addr, _ := netip.AddrFromSlice(ip.To4())
-	if n.holder(addr) != nil {
+	if n.holder(p.Addr()) != nil {
 		return nil
 	}
 	for _, l := range n.links {
 		if l.Attrs().Name != d.Adapter {
 			continue
 		}
-		return readd(netlink.Addr{
-			IPNet: &net.IPNet{IP: ip, Mask: network.Mask}, Label: d.Label, Scope: d.Scope, Flags: d.Flags,
-			Broadcast: net.ParseIP(d.Broadcast).To4(), ValidLft: d.Valid, PreferedLft: d.Preferred, LinkIndex: l.Attrs().Index,
-		})
+		back := netlink.Addr{
+			IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+			Label: d.Label, Scope: d.Scope, Flags: d.Flags, ValidLft: d.Valid, PreferedLft: d.Preferred,
+			LinkIndex: l.Attrs().Index,
+		}
+		if p.Addr().Is4() {
+			back.Broadcast = net.ParseIP(d.Broadcast).To4()
+		}
+		return readd(back)
 	}
 	return fmt.Errorf("the dummy address %s cannot be put back: adapter %s is gone", d.Prefix, d.Adapter)
 }
 
-// Recover implements sdk.Application: the address is on an adapter or it is not.
+// here tells which of the addresses are on an adapter, as sentences.
+func (a *application) here(n *adapters) (held []*netlink.Addr, missing []string, sentence string) {
+	var is, isNot []string
+	for _, p := range a.set.addresses {
+		h := n.holder(p.Addr())
+		if h == nil {
+			missing = append(missing, p.Addr().String())
+			isNot = append(isNot, fmt.Sprintf("%s is on no adapter", p.Addr()))
+			continue
+		}
+		held = append(held, h)
+		is = append(is, fmt.Sprintf("%s is on %s", h.IPNet, n.name(h.LinkIndex)))
+	}
+	return held, missing, strings.Join(append(isNot, is...), "; ") + "."
+}
+
+// Recover implements sdk.Application: an address is on an adapter or it is not. Where some are missing, Probe says so.
 func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovered {
-	if len(a.problems) > 0 {
-		return sdk.Recovered{State: sdk.Unknown, Detail: a.problems[0].Summary}
+	if err := a.broken(); err != nil {
+		return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
 	}
 	n, err := readAdapters()
 	if err != nil {
 		return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
 	}
-	held := n.holder(a.set.address.Addr())
-	if held == nil {
-		return sdk.Recovered{State: sdk.Stopped, Detail: fmt.Sprintf("%s is on no adapter.", a.set.address.Addr())}
+	held, _, sentence := a.here(n)
+	if len(held) == 0 {
+		return sdk.Recovered{State: sdk.Stopped, Detail: sentence}
 	}
 	st, err := a.known(known)
 	if st == nil || err != nil {
-		st = &state{Address: a.set.address.String(), Adapter: n.name(held.LinkIndex)}
+		st = &state{}
 	}
+	st.remember(a.set.addresses)
 	h, err := st.handle()
 	if err != nil {
 		return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
 	}
-	detail := fmt.Sprintf("%s is on %s.", held.IPNet, n.name(held.LinkIndex))
-	return sdk.Recovered{State: sdk.Running, Detail: detail, Handle: &h}
+	return sdk.Recovered{State: sdk.Running, Detail: sentence, Handle: &h}
 }
 
 // Probe implements sdk.Application. An adapter without a carrier is no failure of the address: to take it again would
@@ -303,48 +339,50 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 	if err != nil {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error()}
 	}
-	held := n.holder(a.set.address.Addr())
-	if held == nil {
-		return sdk.Probed{Health: sdk.Failed, Detail: fmt.Sprintf("%s is on no adapter.", a.set.address.Addr())}
+	held, missing, sentence := a.here(n)
+	if len(missing) > 0 {
+		return sdk.Probed{Health: sdk.Failed, Detail: sentence}
 	}
-	if l := n.link(held.LinkIndex); l != nil {
-		if err := unplugged(l); err != nil {
+	for _, h := range held {
+		if l := n.link(h.LinkIndex); l != nil {
+			if err := unplugged(l); err != nil {
+				return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error() + "."}
+			}
+		}
+		silent, err := silent(ipOf(*h))
+		if err != nil {
 			return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error() + "."}
 		}
+		if silent {
+			return sdk.Probed{Health: sdk.HealthUnknown,
+				Detail: fmt.Sprintf("%s is silent: its lease has ended and is not renewed.", h.IPNet)}
+		}
 	}
-	if silent, err := a.silent(); err != nil || silent {
-		return sdk.Probed{Health: sdk.HealthUnknown, Detail: silentText(held, err)}
-	}
-	return sdk.Probed{Health: sdk.Healthy, Detail: fmt.Sprintf("%s is on %s.", held.IPNet, n.name(held.LinkIndex))}
-}
-
-func silentText(held *netlink.Addr, err error) string {
-	if err != nil {
-		return err.Error() + "."
-	}
-	return fmt.Sprintf("%s is silent: its lease has ended and is not renewed.", held.IPNet)
+	return sdk.Probed{Health: sdk.Healthy, Detail: sentence}
 }
 
 // Stop implements sdk.Application.
 func (a *application) Stop(_ context.Context, known *sdk.Handle) sdk.Ended {
-	if len(a.problems) > 0 {
-		return sdk.Ended{State: sdk.Unknown, Detail: a.problems[0].Summary}
+	if err := a.broken(); err != nil {
+		return sdk.Ended{State: sdk.Unknown, Detail: err.Error()}
 	}
 	st, err := a.known(known)
 	if err != nil {
 		a.in.Log.Warn("a dummy address, if there was one, is not put back", "error", err)
 	}
-	if err := a.giveUp(st); err != nil {
-		n, rerr := readAdapters()
-		if rerr != nil {
-			return sdk.Ended{State: sdk.Unknown, Detail: err.Error()}
-		}
-		if n.holder(a.set.address.Addr()) != nil {
-			return sdk.Ended{State: sdk.Running, Detail: err.Error()}
-		}
-		return sdk.Ended{State: sdk.Stopped, Detail: fmt.Sprintf("%s is on no adapter, but: %v", a.set.address.Addr(), err)}
+	failed := a.giveUp(st)
+	n, err := readAdapters()
+	if err != nil {
+		return sdk.Ended{State: sdk.Unknown, Detail: errors.Join(failed, err).Error()}
 	}
-	return sdk.Ended{State: sdk.Stopped, Detail: fmt.Sprintf("%s is on no adapter.", a.set.address.Addr())}
+	held, _, sentence := a.here(n)
+	switch {
+	case len(held) > 0:
+		return sdk.Ended{State: sdk.Running, Detail: fmt.Sprintf("%s %v", sentence, failed)}
+	case failed != nil:
+		return sdk.Ended{State: sdk.Stopped, Detail: fmt.Sprintf("%s But: %v", sentence, failed)}
+	}
+	return sdk.Ended{State: sdk.Stopped, Detail: sentence}
 }
 
 // Kill implements sdk.Application: an address has no clean end that would take longer.

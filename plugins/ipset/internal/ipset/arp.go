@@ -20,6 +20,12 @@ var (
 	nobody    = net.HardwareAddr{0, 0, 0, 0, 0, 0}
 )
 
+// neighbour is another machine of an adapter's network, as the kernel knows it.
+type neighbour struct {
+	addr netip.Addr
+	mac  net.HardwareAddr
+}
+
 // arp is one message.
 type arp struct {
 	op         uint16
@@ -30,9 +36,11 @@ type arp struct {
 }
 
 // frame is the message as an Ethernet broadcast.
-func (m arp) frame() []byte {
+func (m arp) frame() []byte { return m.frameTo(everybody) }
+
+func (m arp) frameTo(mac net.HardwareAddr) []byte {
 	b := make([]byte, 0, arpFrame)
-	b = append(b, everybody...)
+	b = append(b, mac...)
 	b = append(b, m.senderMAC...)
 	b = binary.BigEndian.AppendUint16(b, etherARP)
 	b = append(b, 0, 1, 8, 0, 6, 4) // Ethernet, IPv4, lengths of their addresses
@@ -60,19 +68,33 @@ func parseARP(b []byte) (arp, error) {
 	}, nil
 }
 
-// announcements are both forms of gratuitous ARP: some hosts heed only requests, others only replies. Linux takes a
+// announceARP are both forms of gratuitous ARP: some hosts heed only requests, others only replies. Linux takes a
 // reply for gratuitous only when its target is the sender.
-func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
+func announceARP(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 	return [][]byte{
 		arp{op: arpRequest, senderMAC: mac, senderAddr: addr, targetMAC: nobody, targetAddr: addr}.frame(),
 		arp{op: arpReply, senderMAC: mac, senderAddr: addr, targetMAC: mac, targetAddr: addr}.frame(),
 	}
 }
 
-// probe asks who has addr without claiming it, RFC 5227.
-func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
+// probeARP asks who has addr without claiming it, RFC 5227.
+func probeARP(mac net.HardwareAddr, addr netip.Addr) []byte {
 	none := netip.IPv4Unspecified()
 	return arp{op: arpRequest, senderMAC: mac, senderAddr: none, targetMAC: nobody, targetAddr: addr}.frame()
+}
+
+// askARP asks one neighbour, in the name of addr, for the neighbour's own address. Whoever is asked for an address of
+// its own learns the sender's (RFC 826), also when it heeds no gratuitous ARP.
+func askARP(mac net.HardwareAddr, addr netip.Addr, to neighbour) []byte {
+	return arp{op: arpRequest, senderMAC: mac, senderAddr: addr, targetMAC: nobody, targetAddr: to.addr}.frameTo(to.mac)
+}
+
+// claimsARP finds the machine that has addr, or is about to take it, by a frame that it has sent.
+func claimsARP(frame []byte, addr netip.Addr, own net.HardwareAddr) net.HardwareAddr {
+	if m, err := parseARP(frame); err == nil && m.claims(addr, own) {
+		return m.senderMAC
+	}
+	return nil
 }
 
 // claims says whether the message shows that another machine has addr, or is about to take it.

@@ -16,40 +16,80 @@ import (
 // aliveSet is the set whose one element, the address, has a time-out: the kernel looks at it with every packet.
 const aliveSet = "alive"
 
-// gate is a pair of nf_tables tables of one address: packets (table of the family ip) and ARP (family arp) to and from
-// the address pass only while the address is an element of the table's set.
+// gate is what packets to and from one address have to pass: tables of nf_tables which let them through only while
+// the address is an element of the table's set. For IPv4 it is a table for packets (family ip) and one for ARP (family
+// arp); for IPv6 one table (family ip6), since neighbour discovery is packets, too.
 type gate struct{ addr netip.Addr }
 
-func (g gate) tableName() string { return "ors_" + strings.ReplaceAll(g.addr.String(), ".", "_") }
+func (g gate) tableName() string {
+	return "ors_" + strings.NewReplacer(".", "_", ":", "_").Replace(g.addr.StringExpanded())
+}
 
-// side is one of the tables.
+// side is one of the tables, with its rules.
 type side struct {
-	table    *nftables.Table
-	in, out  *nftables.ChainHook
-	order    *nftables.ChainPriority
-	from, to uint32 // where the sender's and the receiver's address are, counted from the network header
+	table   *nftables.Table
+	in, out *nftables.ChainHook
+	order   *nftables.ChainPriority
+	rules   []passage
+}
+
+// passage is where a packet has the address.
+type passage struct {
+	out    bool
+	base   expr.PayloadBase
+	offset uint32
+	only   []expr.Any // what else makes it such a packet
 }
 
 func (g gate) sides() []side {
 	const senderIP, targetIP = 12, 16   // RFC 791
 	const senderARP, targetARP = 14, 24 // RFC 826, hardware addresses of 6 bytes
 	const arpIn, arpOut = 0, 1          // linux/netfilter_arp.h
+	const senderIPv6, targetIPv6 = 8, 24
+	const targetNDP = 8 // RFC 4861, of a solicitation and of an advertisement
+	network := expr.PayloadBaseNetworkHeader
+	if g.addr.Is6() {
+		return []side{{
+			table: &nftables.Table{Name: g.tableName(), Family: nftables.TableFamilyIPv6},
+			in:    nftables.ChainHookPrerouting, out: nftables.ChainHookOutput, order: nftables.ChainPriorityRaw,
+			rules: []passage{
+				{base: network, offset: targetIPv6},
+				{base: expr.PayloadBaseTransportHeader, offset: targetNDP, only: isNDP(solicitation)},
+				{out: true, base: network, offset: senderIPv6},
+				{out: true, base: expr.PayloadBaseTransportHeader, offset: targetNDP, only: isNDP(advertised)},
+			},
+		}}
+	}
 	return []side{
 		{
 			table: &nftables.Table{Name: g.tableName(), Family: nftables.TableFamilyIPv4},
 			in:    nftables.ChainHookPrerouting, out: nftables.ChainHookOutput, order: nftables.ChainPriorityRaw,
-			from: senderIP, to: targetIP,
+			rules: []passage{{base: network, offset: targetIP}, {out: true, base: network, offset: senderIP}},
 		},
 		{
 			table: &nftables.Table{Name: g.tableName(), Family: nftables.TableFamilyARP},
-			in:    nftables.ChainHookRef(arpIn), out: nftables.ChainHookRef(arpOut),
-			order: nftables.ChainPriorityFilter, from: senderARP, to: targetARP,
+			in:    nftables.ChainHookRef(arpIn), out: nftables.ChainHookRef(arpOut), order: nftables.ChainPriorityFilter,
+			rules: []passage{{base: network, offset: targetARP}, {out: true, base: network, offset: senderARP}},
 		},
 	}
 }
 
+// isNDP matches one kind of message of neighbour discovery.
+func isNDP(kind byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{nextICMPv6}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{kind}},
+	}
+}
+
 func (g gate) set(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: aliveSet, KeyType: nftables.TypeIPAddr, HasTimeout: true}
+	kind := nftables.TypeIPAddr
+	if g.addr.Is6() {
+		kind = nftables.TypeIP6Addr
+	}
+	return &nftables.Set{Table: t, Name: aliveSet, KeyType: kind, HasTimeout: true}
 }
 
 func (g gate) element(d time.Duration) []nftables.SetElement {
@@ -93,8 +133,14 @@ func (g gate) build(d time.Duration) error {
 		if err := c.AddSet(set, g.element(d)); err != nil {
 			return fmt.Errorf("nf_tables: %w", err)
 		}
-		g.rule(c, s, set, "in", s.in, s.to)
-		g.rule(c, s, set, "out", s.out, s.from)
+		in, out := chain(c, s.table, "in", s.in, s.order), chain(c, s.table, "out", s.out, s.order)
+		for _, r := range s.rules {
+			if r.out {
+				g.rule(c, out, set, r)
+			} else {
+				g.rule(c, in, set, r)
+			}
+		}
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("nf_tables: make the gate of %s: %w", g.addr, err)
@@ -102,17 +148,22 @@ func (g gate) build(d time.Duration) error {
 	return nil
 }
 
-// rule drops what has the address at offset while the set does not have it.
-func (g gate) rule(c *nftables.Conn, s side, set *nftables.Set, name string, hook *nftables.ChainHook, offset uint32) {
-	chain := c.AddChain(&nftables.Chain{
-		Table: s.table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: s.order,
+func chain(c *nftables.Conn, t *nftables.Table, name string, hook *nftables.ChainHook, order *nftables.ChainPriority,
+) *nftables.Chain {
+	return c.AddChain(&nftables.Chain{
+		Table: t, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: order,
 	})
-	c.AddRule(&nftables.Rule{Table: s.table, Chain: chain, Exprs: []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: g.addr.AsSlice()},
+}
+
+// rule drops what has the address while the set does not have it.
+func (g gate) rule(c *nftables.Conn, chain *nftables.Chain, set *nftables.Set, p passage) {
+	ip := g.addr.AsSlice()
+	c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: append(p.only,
+		&expr.Payload{DestRegister: 1, Base: p.base, Offset: p.offset, Len: uint32(len(ip))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ip},
 		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID, Invert: true},
 		&expr.Verdict{Kind: expr.VerdictDrop},
-	}})
+	)})
 }
 
 // remove takes the gate away: everything passes, for ever. It succeeds where there is none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -13,20 +14,23 @@ import (
 	"github.com/orscore/ors/plugins/sdk"
 )
 
-// A lifetime of an address counts whole seconds, and the kernel may look up to half a second late. A lease that is
-// long enough for that is kept by a lifetime: the address itself goes. A shorter one is kept by a gate.
+// A lifetime of an address counts whole seconds, and the kernel may look at it late: up to half a second for IPv4; for
+// IPv6 it looks once a second at most, and may round that up by a quarter. A lease that is long enough for that is kept
+// by a lifetime: the address itself goes. A shorter one is kept by a gate.
 const (
 	shortestLifetime = 3 * time.Second
 	lifetimeLate     = 500 * time.Millisecond
+	lifetimeLate6    = 1500 * time.Millisecond
 )
 
 // errLeaseOver is what a start gets whose core does not renew any more.
 var errLeaseOver = errors.New("the lease of the address has ended: this server's core does not renew it any more")
 
-// Renew implements sdk.Leaser. An address whose lifetime has passed, though it is to stay, is taken again.
+// Renew implements sdk.Leaser. An address whose lifetime has passed, though it is to stay, is taken again. A plugin
+// that was started again takes up what it does beside.
 func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (string, error) {
-	if len(a.problems) > 0 {
-		return "", errors.New(a.problems[0].Summary)
+	if err := a.broken(); err != nil {
+		return "", err
 	}
 	st, err := a.loadState()
 	if err != nil {
@@ -36,24 +40,35 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 	if err != nil {
 		return "", err
 	}
-	held := n.holder(a.set.address.Addr())
-	if held == nil && st == nil {
-		return "", nil // it was not taken, or is given up already
+	if held, _, _ := a.here(n); len(held) == 0 && st == nil {
+		return "", nil // they were not taken, or are given up already
 	}
-	var l netlink.Link
-	if held != nil {
-		l = n.link(held.LinkIndex)
-	} else if l, err = n.choose(a.set); err != nil {
-		return "", err
+	var hows []string
+	var errs []error
+	var places []place
+	for _, p := range a.set.addresses {
+		pl, err := n.place(p, a.set.adapter)
+		how := ""
+		if err == nil {
+			how, err = a.keep(n, pl, lease)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		hows, places = append(hows, how), append(places, pl)
+		if pl.held == nil && hasNeighbours(pl.link) {
+			errs = append(errs, announceOnce(pl))
+		}
 	}
-	if l == nil {
-		return "", fmt.Errorf("the adapter of %s has just gone", a.set.address.Addr())
-	}
-	how, err := a.keep(n, l, held, lease)
-	if err == nil && held == nil && speaksARP(l) {
-		err = a.announceOnce(l)
-	}
-	return how, err
+	a.in.Background(func(ctx context.Context) {
+		voices, err := openVoices(places)
+		if err != nil {
+			a.in.Log.Warn("the addresses are not announced again", "error", err)
+		}
+		a.work(ctx, voices)
+	})
+	return strings.Join(hows, " "), errors.Join(errs...)
 }
 
 // short says whether a gate keeps a lease, not a lifetime.
@@ -61,12 +76,8 @@ func short(lease sdk.Lease) bool { return lease.Ends() && lease.Left() < shortes
 
 // keep takes the address on an adapter where it is not held, and makes it fall silent when the lease ends; it says how.
 // Whatever it leaves behind when it fails ends no later than before.
-func (a *application) keep(n *adapters, l netlink.Link, held *netlink.Addr, lease sdk.Lease) (string, error) {
-	g, set := gate{a.set.address.Addr()}, a.set
-	if held != nil {
-		bits, _ := held.Mask.Size()
-		set.address = netip.PrefixFrom(set.address.Addr(), bits)
-	}
+func (a *application) keep(n *adapters, p place, lease sdk.Lease) (string, error) {
+	g, held := gate{p.prefix.Addr()}, p.held
 	left := lease.Left()
 	if lease.Ends() && left <= 0 {
 		return "", errLeaseOver
@@ -76,7 +87,7 @@ func (a *application) keep(n *adapters, l netlink.Link, held *netlink.Addr, leas
 			return "", err
 		}
 		if held == nil || lifetime(held) != 0 {
-			if err := n.add(l, set, sdk.Lease{}); err != nil {
+			if err := n.add(p, a.set.replaces, sdk.Lease{}); err != nil {
 				return "", err
 			}
 		}
@@ -86,7 +97,7 @@ func (a *application) keep(n *adapters, l netlink.Link, held *netlink.Addr, leas
 		return fmt.Sprintf("%s is silent %d ms after the last renewal (nf_tables).", g.addr, left.Milliseconds()), nil
 	}
 	if held == nil || lease.Ends() || lifetime(held) != 0 {
-		if err := n.add(l, set, lease); err != nil {
+		if err := n.add(p, a.set.replaces, lease); err != nil {
 			return "", err
 		}
 	}
@@ -96,15 +107,21 @@ func (a *application) keep(n *adapters, l netlink.Link, held *netlink.Addr, leas
 	if !lease.Ends() {
 		return fmt.Sprintf("%s stays.", g.addr), nil
 	}
-	return fmt.Sprintf("%s goes %d s after the last renewal (lifetime).", g.addr, seconds(left)), nil
+	return fmt.Sprintf("%s goes %d s after the last renewal (lifetime).", g.addr, seconds(left, g.addr)), nil
 }
 
 // seconds is the lifetime of an address that is surely gone after left.
-func seconds(left time.Duration) int { return int((left - lifetimeLate) / time.Second) }
+func seconds(left time.Duration, addr netip.Addr) int {
+	late := lifetimeLate
+	if addr.Is6() {
+		late = lifetimeLate6
+	}
+	return int((left - late) / time.Second)
+}
 
 // silent says whether the address is here, but its lease has ended.
-func (a *application) silent() (bool, error) {
-	shut, err := gate{a.set.address.Addr()}.shut()
+func silent(addr netip.Addr) (bool, error) {
+	shut, err := gate{addr}.shut()
 	if err != nil && noTables(err) {
 		return false, nil
 	}
@@ -113,20 +130,19 @@ func (a *application) silent() (bool, error) {
 
 // lifetime of an address in seconds; 0: without end.
 func lifetime(a *netlink.Addr) int {
-	const forEver = 1<<32 - 1
 	if uint32(a.ValidLft) == forEver {
 		return 0
 	}
 	return a.ValidLft
 }
 
-func (a *application) announceOnce(l netlink.Link) error {
-	sock, err := openARP(l.Attrs().Index, l.Attrs().HardwareAddr)
+func announceOnce(p place) error {
+	v, err := openVoice(p.link, p.prefix.Addr())
 	if err != nil {
 		return err
 	}
-	defer sock.close()
-	return sock.announce(a.set.address.Addr())
+	defer v.close()
+	return v.announce()
 }
 
 // keepSecondaries makes the kernel keep an adapter's other addresses when one of ours ends by itself.

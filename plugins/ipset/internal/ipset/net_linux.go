@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/orscore/ors/plugins/sdk"
@@ -18,14 +19,20 @@ import (
 
 const (
 	supported   = true
-	labelSuffix = ":ors" // marks our addresses, so that what a crash left is recognised
+	labelSuffix = ":ors" // marks our IPv4 addresses, so that what a crash left is recognised
 	labelMost   = 15     // characters of a label, by the kernel's IFNAMSIZ
+	mark        = 79     // marks all our addresses (IFA_PROTO, since Linux 5.18) and routes
 	dumpTries   = 3      // a dump that races with a change is repeated
+	ifaProto    = 11     // IFA_PROTO of linux/if_addr.h
+
+	forEver = uint32(1<<32 - 1) // a lifetime
+
+	keptFlags = unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD // of an address that is put back
 )
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
-// adapters is the state of all adapters and their IPv4 addresses at one moment.
+// adapters is the state of all adapters and their addresses at one moment.
 type adapters struct {
 	links []netlink.Link
 	addrs []netlink.Addr
@@ -45,7 +52,7 @@ func readAdapters() (*adapters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list of adapters: %w", err)
 	}
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list of addresses: %w", err)
 	}
@@ -79,25 +86,41 @@ func (n *adapters) holder(addr netip.Addr) *netlink.Addr {
 }
 
 func ipOf(a netlink.Addr) netip.Addr {
-	ip, _ := netip.AddrFromSlice(a.IP.To4())
-	return ip
+	ip, _ := netip.AddrFromSlice(a.IP)
+	return ip.Unmap()
 }
 
-// choose finds the adapter for an address: by name, or the one with another address in the narrowest network that
-// contains it.
-func (n *adapters) choose(s settings) (netlink.Link, error) {
-	if s.adapter != "" {
+// place is where one address of the group is, or goes.
+type place struct {
+	prefix netip.Prefix
+	link   netlink.Link
+	held   *netlink.Addr // nil: it is not here
+}
+
+// place finds the adapter of an address: where it is, else the one of that name or hardware address, else the one with
+// another address in the narrowest network that contains it.
+func (n *adapters) place(p netip.Prefix, adapter string) (place, error) {
+	if held := n.holder(p.Addr()); held != nil {
+		bits, _ := held.Mask.Size()
+		l := n.link(held.LinkIndex)
+		if l == nil {
+			return place{}, fmt.Errorf("the adapter of %s has just gone", p.Addr())
+		}
+		return place{netip.PrefixFrom(p.Addr(), bits), l, held}, nil
+	}
+	if adapter != "" {
+		mac, _ := net.ParseMAC(adapter)
 		for _, l := range n.links {
-			if l.Attrs().Name == s.adapter {
-				return l, nil
+			if l.Attrs().Name == adapter || mac != nil && bytes.Equal(l.Attrs().HardwareAddr, mac) {
+				return place{p, l, nil}, nil
 			}
 		}
-		return nil, fmt.Errorf("there is no adapter %q; there are: %s", s.adapter, strings.Join(n.names(), ", "))
+		return place{}, fmt.Errorf("there is no adapter %q; there are: %s", adapter, strings.Join(n.names(), ", "))
 	}
 	best, bits := netlink.Link(nil), -1
 	for _, a := range n.addrs {
 		ones, _ := a.Mask.Size()
-		if ipOf(a) == s.address.Addr() || ones <= bits || !a.Contains(s.address.Addr().AsSlice()) {
+		if ones <= bits || ipOf(a).Is4() != p.Addr().Is4() || !a.Contains(p.Addr().AsSlice()) {
 			continue
 		}
 		if l := n.link(a.LinkIndex); l != nil && l.Attrs().Flags&net.FlagLoopback == 0 {
@@ -105,10 +128,10 @@ func (n *adapters) choose(s settings) (netlink.Link, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no adapter has another address in the network of %s; set adapter to one of: %s",
-			s.address, strings.Join(n.names(), ", "))
+		return place{}, fmt.Errorf("no adapter has another address in the network of %s; set adapter to one of: %s",
+			p, strings.Join(n.names(), ", "))
 	}
-	return best, nil
+	return place{p, best, nil}, nil
 }
 
 func (n *adapters) names() []string {
@@ -138,40 +161,130 @@ func unplugged(l netlink.Link) error {
 	return down(l)
 }
 
-// speaksARP says whether an adapter has neighbours to ask and to tell.
-func speaksARP(l netlink.Link) bool {
+// withoutIPv6 says that an adapter takes no IPv6 address; nil when it takes any of the family.
+func withoutIPv6(l netlink.Link, addr netip.Addr) error {
+	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + l.Attrs().Name + "/disable_ipv6")
+	if addr.Is4() || err == nil && !bytes.Equal(bytes.TrimSpace(b), []byte("1")) {
+		return nil
+	}
+	return fmt.Errorf("IPv6 is switched off on adapter %s", l.Attrs().Name)
+}
+
+// hasNeighbours says whether an adapter has neighbours to ask and to tell.
+func hasNeighbours(l netlink.Link) bool {
 	at := l.Attrs()
 	return at.RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK|unix.IFF_POINTOPOINT) == 0 && len(at.HardwareAddr) == 6
 }
 
-// add puts the address on the adapter, or gives the one that is there the lifetime of the lease. Its network gets a
+// ours says whether an address that is here was taken by this plugin.
+func ours(a *netlink.Addr) (bool, error) {
+	if strings.HasSuffix(a.Label, labelSuffix) {
+		return true, nil
+	}
+	marked, err := retryDump(markedAddresses)
+	if err != nil {
+		return false, fmt.Errorf("marks of addresses: %w", err)
+	}
+	for _, m := range marked {
+		if m == ipOf(*a) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// markedAddresses lists the addresses that bear our mark.
+func markedAddresses() ([]netip.Addr, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfAddrmsg(netlink.FAMILY_ALL))
+	list, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, b := range list {
+		attrs, err := nl.ParseRouteAttr(b[nl.DeserializeIfAddrmsg(b).Len():])
+		if err != nil {
+			return nil, err
+		}
+		var addr netip.Addr
+		marked := false
+		for _, at := range attrs {
+			switch at.Attr.Type {
+			case unix.IFA_LOCAL, unix.IFA_ADDRESS: // the local one is the address, and comes last where both are there
+				if a, ok := netip.AddrFromSlice(at.Value); ok && (at.Attr.Type == unix.IFA_LOCAL || !addr.IsValid()) {
+					addr = a
+				}
+			case ifaProto:
+				marked = len(at.Value) == 1 && at.Value[0] == mark
+			}
+		}
+		if marked {
+			out = append(out, addr)
+		}
+	}
+	return out, nil
+}
+
+// add puts an address on its adapter, or gives the one that is there the lifetime of the lease. Its network gets a
 // route by it only when no other address there has one, the dummy excepted; so the address becomes the source of the
 // server's own traffic only where there is no other.
-func (n *adapters) add(l netlink.Link, s settings, lease sdk.Lease) error {
-	a := &netlink.Addr{IPNet: &net.IPNet{IP: s.address.Addr().AsSlice(), Mask: net.CIDRMask(s.address.Bits(), 32)}}
-	if label := l.Attrs().Name + labelSuffix; len(label) <= labelMost {
-		a.Label = label
-	}
-	for _, other := range n.addrs {
-		ones, _ := other.Mask.Size()
-		if other.LinkIndex == l.Attrs().Index && ones == s.address.Bits() && other.Contains(a.IP) &&
-			ipOf(other) != s.replaces && ipOf(other) != s.address.Addr() && other.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
-			a.Flags |= unix.IFA_F_NOPREFIXROUTE
-		}
-	}
+func (n *adapters) add(p place, dummy netip.Addr, lease sdk.Lease) error {
+	addr, name := p.prefix.Addr(), p.link.Attrs().Name
+	flags, valid, preferred := 0, forEver, forEver
 	if lease.Ends() {
-		if err := keepSecondaries(l.Attrs().Name); err != nil {
+		if err := keepSecondaries(name); addr.Is4() && err != nil {
 			return err
 		}
-		a.ValidLft = seconds(lease.Left())
-		if a.PreferedLft = a.ValidLft; a.ValidLft <= 0 {
+		left := seconds(lease.Left(), addr)
+		if left <= 0 {
 			return errLeaseOver
 		}
+		valid, preferred = uint32(left), uint32(left)
 	}
-	if err := netlink.AddrReplace(l, a); err != nil {
-		return fmt.Errorf("take address %s on %s: %w", s.address, l.Attrs().Name, err)
+	if addr.Is6() {
+		flags |= unix.IFA_F_NODAD // it has been asked for, and has to be there at once
+	}
+	for _, o := range n.addrs {
+		ones, _ := o.Mask.Size()
+		if o.LinkIndex == p.link.Attrs().Index && ones == p.prefix.Bits() && p.prefix.Contains(ipOf(o)) &&
+			ipOf(o) != dummy && ipOf(o) != addr && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
+			flags |= unix.IFA_F_NOPREFIXROUTE
+			if addr.Is6() {
+				preferred = 0 // routes do not choose the source of IPv6
+			}
+		}
+	}
+	if err := putAddress(p, flags, valid, preferred); err != nil {
+		return fmt.Errorf("take address %s on %s: %w", p.prefix, name, err)
 	}
 	return nil
+}
+
+// putAddress is netlink.AddrReplace with our mark, which it does not know of.
+func putAddress(p place, flags int, valid, preferred uint32) error {
+	addr, ip := p.prefix.Addr(), p.prefix.Addr().AsSlice()
+	msg := nl.NewIfAddrmsg(netlink.FAMILY_V4)
+	if addr.Is6() {
+		msg = nl.NewIfAddrmsg(netlink.FAMILY_V6)
+	}
+	msg.Index, msg.Prefixlen = uint32(p.link.Attrs().Index), uint8(p.prefix.Bits())
+	life := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Valid: valid, Prefered: preferred}}
+	req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip))
+	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(uint32(flags))))
+	req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, life.Serialize()))
+	req.AddData(nl.NewRtAttr(ifaProto, []byte{mark}))
+	if addr.Is4() && p.prefix.Bits() < 31 {
+		req.AddData(nl.NewRtAttr(unix.IFA_BROADCAST, broadcast(p.prefix).AsSlice()))
+	}
+	if label := p.link.Attrs().Name + labelSuffix; addr.Is4() && len(label) <= labelMost {
+		req.AddData(nl.NewRtAttr(unix.IFA_LABEL, nl.ZeroTerminated(label)))
+	}
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // remove takes one address off its adapter and leaves all others as they were: without promotion, the kernel would
@@ -202,7 +315,7 @@ func (n *adapters) remove(a *netlink.Addr) error {
 }
 
 func readd(a netlink.Addr) error {
-	a.Flags &= unix.IFA_F_NOPREFIXROUTE
+	a.Flags &= keptFlags
 	if err := netlink.AddrAdd(nil, &a); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("put address %s back: %w", a.IPNet, err)
 	}
@@ -220,7 +333,7 @@ func promoteSecondaries(adapter string) (restore func()) {
 	return func() { _ = os.WriteFile(path, old, 0) }
 }
 
-// capable says whether this process may change addresses and send ARP.
+// capable says whether this process may change addresses and send to the network.
 func capable() error {
 	const netAdmin, netRaw = 12, 13
 	b, err := os.ReadFile("/proc/self/status")

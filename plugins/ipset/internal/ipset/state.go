@@ -5,23 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/orscore/ors/plugins/sdk"
 )
 
-// handleVersion is the form of the handle: a state as JSON.
-const handleVersion = 1
+// handleVersion is the form of the handle: a state as JSON. Version 1 knew one address only, by the name of address.
+const handleVersion = 2
 
 const stateFile = "state.json"
 
-// state is what must be known to give the address up again. It is the handle, and a file in the work folder, written
+// state is what must be known to give the addresses up again. It is the handle, and a file in the work folder, written
 // before anything is removed.
 type state struct {
-	Address string `json:"address"`
-	Adapter string `json:"adapter"`
-	Dummy   *dummy `json:"dummy,omitempty"` // removed by us, to be put back
+	Addresses []string `json:"addresses"`
+	Dummy     *dummy   `json:"dummy,omitempty"` // removed by us, to be put back
 }
 
 // dummy is an address as it was.
@@ -85,7 +86,7 @@ func (a *application) known(h *sdk.Handle) (*state, error) {
 	if err != nil || s != nil || h == nil {
 		return s, err
 	}
-	if h.Version != handleVersion {
+	if h.Version < 1 || h.Version > handleVersion {
 		return nil, fmt.Errorf("this plugin cannot read handles of version %d", h.Version)
 	}
 	s = &state{}
@@ -98,4 +99,24 @@ func (a *application) known(h *sdk.Handle) (*state, error) {
 func (s *state) handle() (sdk.Handle, error) {
 	b, err := json.Marshal(s)
 	return sdk.Handle{Version: handleVersion, State: b}, err
+}
+
+// remember adds the addresses to those on record.
+func (s *state) remember(all []netip.Prefix) {
+	for _, p := range all {
+		if !slices.Contains(s.Addresses, p.String()) {
+			s.Addresses = append(s.Addresses, p.String())
+		}
+	}
+}
+
+// former lists the addresses on record that the configuration does not name any more.
+func (s *state) former(now []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range s.Addresses {
+		if p, err := netip.ParsePrefix(text); err == nil && !contains(now, p.Addr()) {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
 }
