@@ -124,7 +124,7 @@ func Draw(seed uint64) Script {
 	r := rand.New(rand.NewPCG(seed, 0x0751))
 	s := Script{Seed: seed, Pair: drawPair(r)}
 	calm := MS(0)
-	if r.IntN(12) == 0 { // a long quiet life: what takes hours to go wrong must not
+	if r.IntN(48) == 0 { // a long quiet life: what takes hours to go wrong must not
 		p := &s.Pair
 		p.Interval = []MS{2_000, 5_000, 5_000, 10_000}[r.IntN(4)]
 		p.Timeout, p.Delay = min(p.Interval*MS(3+r.IntN(5)), 60_000), p.Interval
