@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -230,5 +234,114 @@ func (n *network) listen(addr string) func() {
 			}
 		}
 		n.Fatalf("%s was not announced within %v", addr, patience)
+	}
+}
+
+// etc gives apollo's plugin a folder /etc of its own, and the host name apollo.
+func (f *fixture) etc(hosts string) (folder string) {
+	f.Helper()
+	folder = f.TempDir()
+	for name, content := range map[string]string{"hosts": hosts, "nsswitch.conf": "hosts: files\n"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := f.plugin.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.wrap = []string{"unshare", "--mount", "--uts", "sh", "-c", `mount --bind "$1" /etc && hostname apollo && exec "$2"`,
+		"sh", folder}
+	f.launch()
+	return folder
+}
+
+// inside runs a command as the plugin's host sees the world.
+func (f *fixture) inside(args ...string) string {
+	f.Helper()
+	all := append([]string{"-t", fmt.Sprint(f.plugin.PID), "-m", "-u", "-n"}, args...)
+	out, err := exec.Command("nsenter", all...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v %s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// The failed server's name leads to its address, on the survivor; the survivor keeps its own name (W-27).
+func TestHosts(t *testing.T) {
+	for name, before := range map[string]string{
+		"LF":   "127.0.0.1\tlocalhost\n# caf\xe9\n172.25.36.46 apollo",
+		"CRLF": "127.0.0.1\tlocalhost\r\n172.25.36.46 apollo\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := protect(t, map[string]any{"addresses": both, "hosts": []map[string]any{
+				{"names": []string{"rocky.testlab.com", "rocky"}}}})
+			f.powerOff("rocky")
+			file := filepath.Join(f.etc(before), "hosts")
+			f.mustStart()
+			if got := f.inside("getent", "hosts", "rocky"); !strings.Contains(got, groupAddress6) {
+				t.Errorf("rocky is %q", got)
+			}
+			if got := f.inside("getent", "ahostsv4", "ROCKY.testlab.com"); !strings.Contains(got, groupAddress) {
+				t.Errorf("rocky.testlab.com is %q", got)
+			}
+			if got := f.inside("hostname"); got != "apollo" {
+				t.Errorf("the host's own name is %q", got)
+			}
+			f.healthy("")
+			if err := os.WriteFile(file, []byte(before), 0o644); err != nil { // by whatever manages the file
+				t.Fatal(err)
+			}
+			f.healthy("does not have the names")
+			f.mustStart()
+			f.healthy("")
+			f.killPlugin()
+			f.stop()
+			if b, err := os.ReadFile(file); err != nil || string(b) != before {
+				t.Errorf("afterwards the file is %q, %v; it was %q", b, err, before)
+			}
+			if got := f.inside("getent", "hosts", "rocky"); !strings.Contains(got, "exit status 2") {
+				t.Errorf("rocky is still %q", got)
+			}
+		})
+	}
+}
+
+// A hosts file that cannot be written is told beforehand, and costs nobody the address.
+func TestHostsFileIsAMount(t *testing.T) {
+	f := protect(t, map[string]any{"address": groupAddress + "/24", "hosts": []map[string]any{{"names": []string{"rocky"}}}})
+	f.powerOff("rocky")
+	file := filepath.Join(f.etc("127.0.0.1 localhost\n172.25.36.99 rocky\n"), "hosts")
+	f.wantProblem("hosts[0]", "line 2 of /etc/hosts")
+	f.inside("mount", "--bind", file, "/etc/hosts")
+	f.wantProblem("hosts[0]", "mount of its own")
+	s := f.mustStart()
+	if last := s.Texts[len(s.Texts)-1]; !strings.Contains(last, "mount of its own") {
+		t.Errorf("the last step is %q", last)
+	}
+	f.pinger().await(t, groupAddress)
+	f.healthy("does not have the names")
+}
+
+// healthy wants a good health, with words about what is amiss beside.
+func (f *fixture) healthy(words string) {
+	f.Helper()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Probe(ctx, &pluginv1.ProbeRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetHealth() != pluginv1.Health_HEALTH_OK || !strings.Contains(r.GetDetail(), words) ||
+		words == "" && strings.Contains(r.GetDetail(), "But") {
+		f.Errorf("probe: %v, %v; want ok and %q", r, err, words)
+	}
+}
+
+// wantProblem wants one that Ready reports.
+func (f *fixture) wantProblem(attribute, words string) {
+	f.Helper()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Ready(ctx, &pluginv1.ReadyRequest{Caller: f.caller(), Application: f.app})
+	if err != nil || len(r.GetProblems()) != 1 || r.GetProblems()[0].GetAttribute() != attribute ||
+		!strings.Contains(r.GetProblems()[0].GetSummary(), words) {
+		f.Errorf("ready: %v, %v; want %q about %q", r.GetProblems(), err, words, attribute)
 	}
 }

@@ -178,6 +178,7 @@ func (n *network) within(host string, f func() error) {
 type fixture struct {
 	*network
 	plugin *plugintest.Process
+	wrap   []string // what the plugin runs in
 	logs   *syncBuffer
 	app    *pluginv1.Application
 	handle *pluginv1.Handle
@@ -228,7 +229,8 @@ func (f *fixture) configure(body map[string]any) {
 
 func (f *fixture) launch() {
 	f.Helper()
-	p, err := plugintest.Start(f.logs, "ip", "netns", "exec", f.ns("apollo"), binaryPath)
+	argv := append([]string{"ip", "netns", "exec", f.ns("apollo")}, f.wrap...)
+	p, err := plugintest.Start(f.logs, append(argv, binaryPath)...)
 	if err != nil {
 		f.Fatal(err, f.logs.b.String())
 	}

@@ -92,14 +92,28 @@ func (a *application) take(ctx context.Context, n *adapters, p plan, st *state, 
 	if err := a.replaceDummy(p.dummy, n, st, progress); err != nil {
 		return err
 	}
-	if p.gateway != nil {
-		if err := a.addRoute(p.gateway.link.Attrs().Index); err != nil {
-			return err
-		}
-		progress("gateway", fmt.Sprintf("Without another default route, packets leave by %s.", a.set.gateway))
-	}
+	a.putBeside(p, st, progress)
 	a.in.Background(func(ctx context.Context) { a.work(ctx, voices) })
 	return nil
+}
+
+// putBeside does what helps the addresses' clients, and what the addresses are not given up for when it fails: it is
+// told, and Probe goes on to tell it.
+func (a *application) putBeside(p plan, st *state, progress sdk.Progress) {
+	tell := func(name, done string, err error) {
+		if err != nil {
+			a.in.Log.Warn("the addresses are here, but not all that belongs to them", "step", name, "error", err)
+			done = fmt.Sprintf("Not done: %v.", err)
+		}
+		progress(name, done)
+	}
+	if p.gateway != nil {
+		tell("gateway", fmt.Sprintf("Without another default route, packets leave by %s.", a.set.gateway),
+			a.addRoute(p.gateway.link.Attrs().Index))
+	}
+	if len(a.set.hosts) > 0 {
+		tell("hosts", fmt.Sprintf("Names are in %s.", a.set.hostsFile), a.putHosts(st))
+	}
 }
 
 // openVoices returns a voice for each place, nil for adapters without neighbours.
@@ -217,7 +231,7 @@ func (a *application) undo(p plan, st *state) error {
 	return removeAddresses(fresh)
 }
 
-// giveUp removes the addresses and puts the dummy back, and proves both.
+// giveUp removes the addresses and what belongs to them, and puts the dummy back, and proves all of it.
 func (a *application) giveUp(st *state) error {
 	all := make([]netip.Addr, 0, len(a.set.addresses))
 	for _, p := range a.set.addresses {
@@ -226,20 +240,11 @@ func (a *application) giveUp(st *state) error {
 	if st != nil {
 		all = append(all, st.former(a.set.addresses)...)
 	}
-	if err := a.removeRoutes(); err != nil {
-		return err
-	}
 	if err := removeAddresses(all); err != nil {
 		return err
 	}
-	if st != nil && st.Dummy != nil {
-		n, err := readAdapters()
-		if err != nil {
-			return err
-		}
-		if err := st.Dummy.restore(n); err != nil {
-			return err
-		}
+	if err := errors.Join(restoreDummy(st), a.removeRoutes(), a.dropHosts(st)); err != nil {
+		return err
 	}
 	return a.dropState()
 }
@@ -264,6 +269,18 @@ func removeAddresses(all []netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// restoreDummy puts back the dummy address that is on record.
+func restoreDummy(st *state) error {
+	if st == nil || st.Dummy == nil {
+		return nil
+	}
+	n, err := readAdapters()
+	if err != nil {
+		return err
+	}
+	return st.Dummy.restore(n)
 }
 
 func (d *dummy) restore(n *adapters) error {
@@ -356,6 +373,11 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 		if silent {
 			return sdk.Probed{Health: sdk.HealthUnknown,
 				Detail: fmt.Sprintf("%s is silent: its lease has ended and is not renewed.", h.IPNet)}
+		}
+	}
+	for _, wanting := range []string{a.routeWanting(), a.hostsWanting()} {
+		if wanting != "" {
+			sentence += " But: " + wanting
 		}
 	}
 	return sdk.Probed{Health: sdk.Healthy, Detail: sentence}

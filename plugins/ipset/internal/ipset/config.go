@@ -9,8 +9,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/orscore/ors/plugins/ipset/internal/hosts"
 	"github.com/orscore/ors/plugins/sdk"
 )
 
@@ -27,6 +31,14 @@ type config struct {
 	Probe     string   `json:"probe"`
 	Announce  int      `json:"announce"`
 	Refresh   string   `json:"refresh"`
+
+	Hosts []hostsConfig `json:"hosts"`
+}
+
+// hostsConfig is the block of names in the hosts file.
+type hostsConfig struct {
+	Names []string `json:"names"`
+	File  string   `json:"file"`
 }
 
 // Plugin is what the program serves.
@@ -80,6 +92,23 @@ var schema = sdk.Schema{
 			Description: "How often it is announced after that, for as long as it is here. " + `"0s": no more.`,
 		},
 	},
+	Blocks: []sdk.Block{{
+		Name: "hosts", Max: 1,
+		Body: sdk.Schema{
+			Description: "Names of the addresses in this server's hosts file, for as long as they are here.",
+			Attributes: []sdk.Attribute{
+				{
+					Name: "names", Type: "list(string)", Required: true,
+					Description: "The full name first, then its short forms: those of the server whose address it is. The name " +
+						"of the server itself stays what it is.",
+				},
+				{
+					Name: "file", Type: "string", Default: `""`,
+					Description: "Hosts file; empty: that of the operating system.",
+				},
+			},
+		},
+	}},
 }
 
 const (
@@ -99,6 +128,8 @@ type settings struct {
 	probe     time.Duration
 	announce  int
 	refresh   time.Duration
+	hosts     []hosts.Entry // none: the hosts file stays as it is
+	hostsFile string
 }
 
 // findings collects problems of a configuration.
@@ -120,6 +151,7 @@ func (c config) check() (settings, findings) {
 	s := settings{adapter: c.Adapter, announce: c.Announce}
 	var found findings
 	s.addresses = c.checkAddresses(&found)
+	c.checkHosts(&s, &found)
 	c.checkOthers(&s, &found)
 	var err error
 	if s.probe, err = time.ParseDuration(c.Probe); err != nil || s.probe < 0 || s.probe > longestProbe {
@@ -216,6 +248,31 @@ func within(all []netip.Prefix, addr netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+func (c config) checkHosts(s *settings, found *findings) {
+	for _, h := range c.Hosts {
+		if s.hostsFile = h.File; s.hostsFile == "" {
+			s.hostsFile = hosts.Path()
+		}
+		if !filepath.IsAbs(s.hostsFile) {
+			found.add("hosts[0].file", "Write the whole path.", "hosts file %q is not an absolute path", h.File)
+		}
+		if len(h.Names) == 0 {
+			found.add("hosts[0].names", `Write names = ["rocky.testlab.com", "rocky"], or leave hosts out.`, "no name is given")
+		}
+		for i, name := range h.Names {
+			at := fmt.Sprintf("hosts[0].names[%d]", i)
+			if err := hosts.CheckName(name); err != nil {
+				found.add(at, `Write a name such as "rocky.testlab.com".`, "%q is no name of a host: %v", name, err)
+			} else if slices.ContainsFunc(h.Names[:i], func(o string) bool { return strings.EqualFold(o, name) }) {
+				found.add(at, "Name each once.", "name %q is there twice", name)
+			}
+		}
+		for _, p := range s.addresses {
+			s.hosts = append(s.hosts, hosts.Entry{Addr: p.Addr(), Names: h.Names})
+		}
+	}
 }
 
 // checkOthers looks at the addresses that are not the group's.
@@ -330,6 +387,9 @@ func newApplication(in sdk.Instance) (sdk.Application, error) {
 	a.set, a.problems = c.check()
 	return a, nil
 }
+
+// owner is by which name this application marks what it writes.
+func (a *application) owner() string { return a.in.Group + "/" + a.in.Name }
 
 // attribute is the place in the configuration of address number i.
 func (a *application) attribute(i int) string {

@@ -161,6 +161,7 @@ func TestValidate(t *testing.T) {
 		return c
 	}
 	address := func(a string) config { return with(func(c *config) { c.Address = a }) }
+	named := func(all ...string) config { return with(func(c *config) { c.Hosts = []hostsConfig{{Names: all}} }) }
 	several := func(all ...string) config { return with(func(c *config) { c.Address, c.Addresses = "", all }) }
 	for name, c := range map[string]struct {
 		config config
@@ -207,7 +208,14 @@ func TestValidate(t *testing.T) {
 		"long probe":        {with(func(c *config) { c.Probe = "1m" }), "probe", "1m"},
 		"never announced":   {with(func(c *config) { c.Announce = 0 }), "announce", "0 times"},
 		"refresh":           {with(func(c *config) { c.Refresh = "10ms" }), "refresh", "10ms"},
-		"long adapter":      {with(func(c *config) { c.Adapter = "anadapterwithaname" }), "adapter", "15 characters"},
+		"names":             {named("rocky.testlab.com", "rocky"), "", ""},
+		"no name":           {named(), "hosts[0].names", "no name"},
+		"name with a dot":   {named("rocky", "rocky.testlab.com."), "hosts[0].names[1]", "rocky.testlab.com."},
+		"name twice":        {named("rocky", "Rocky"), "hosts[0].names[1]", "twice"},
+		"localhost":         {named("localhost"), "hosts[0].names[0]", "localhost"},
+		"hosts file": {with(func(c *config) { c.Hosts = []hostsConfig{{Names: []string{"a"}, File: "hosts"}} }),
+			"hosts[0].file", "absolute"},
+		"long adapter": {with(func(c *config) { c.Adapter = "anadapterwithaname" }), "adapter", "15 characters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := json.Marshal(c.config)

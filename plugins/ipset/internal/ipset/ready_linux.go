@@ -33,6 +33,7 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 		found.warn("replaces", "Give it to the adapter that is to take the group's address, or leave replaces out.",
 			"the dummy address %s is on no adapter", a.set.replaces)
 	}
+	a.readyHosts(&found)
 	return found
 }
 

@@ -42,24 +42,50 @@ func (a *application) addRoute(index int) error {
 	return nil
 }
 
-// removeRoutes takes away what addRoute made, whatever the gateway was.
-func (a *application) removeRoutes() error {
+// routes lists what addRoute has made, whatever the gateway was.
+func (a *application) routes() ([]netlink.Route, error) {
+	var out []netlink.Route
 	for _, gateway := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		like := a.route(gateway, 0)
 		found, err := retryDump(func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(like.Family, like, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 		})
 		if err != nil {
-			return fmt.Errorf("list of routes: %w", err)
+			return nil, fmt.Errorf("list of routes: %w", err)
 		}
-		for i := range found {
-			if found[i].Priority != like.Priority {
-				continue
-			}
-			if err := netlink.RouteDel(&found[i]); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove the default route by %s: %w", found[i].Gw, err)
+		for _, r := range found {
+			if r.Priority == like.Priority {
+				out = append(out, r)
 			}
 		}
 	}
+	return out, nil
+}
+
+func (a *application) removeRoutes() error {
+	all, err := a.routes()
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if err := netlink.RouteDel(&all[i]); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the default route by %s: %w", all[i].Gw, err)
+		}
+	}
 	return nil
+}
+
+// routeWanting says that the default route by the gateway is not there; empty when it is, or need not be.
+func (a *application) routeWanting() string {
+	if !a.set.gateway.IsValid() {
+		return ""
+	}
+	all, err := a.routes()
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("there is no default route by %s", a.set.gateway)
+	}
+	if err != nil {
+		return err.Error() + "."
+	}
+	return ""
 }

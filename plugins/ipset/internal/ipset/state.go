@@ -22,7 +22,8 @@ const stateFile = "state.json"
 // before anything is removed.
 type state struct {
 	Addresses []string `json:"addresses"`
-	Dummy     *dummy   `json:"dummy,omitempty"` // removed by us, to be put back
+	Dummy     *dummy   `json:"dummy,omitempty"`      // removed by us, to be put back
+	HostsFile string   `json:"hosts_file,omitempty"` // with a block of ours
 }
 
 // dummy is an address as it was.

@@ -1,0 +1,147 @@
+package hosts
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// Path is the hosts file of this operating system.
+func Path() string { return pathOn(runtime.GOOS, os.Getenv("SystemRoot")) }
+
+func pathOn(system, root string) string {
+	if system != "windows" {
+		return "/etc/hosts"
+	}
+	if root == "" {
+		root = `C:\Windows`
+	}
+	return root + `\System32\drivers\etc\hosts`
+}
+
+// NewLine ends lines in a file that has none to go by.
+func NewLine() string { return newLineOn(runtime.GOOS) }
+
+func newLineOn(system string) string {
+	if system == "windows" {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// mostBytes is how large a hosts file may be: it is read as a whole.
+const mostBytes = 16 << 20
+
+// editing keeps two owners in one process from each losing the other's change.
+var editing sync.Mutex
+
+// Edit replaces a hosts file by what edit makes of it, at once: whoever reads it sees the old one or the new one. A
+// file that stays as it is is not touched; one that is not there begins empty.
+func Edit(path string, edit func([]byte) ([]byte, error)) error {
+	editing.Lock()
+	defer editing.Unlock()
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	unlock, err := lock(path)
+	if err != nil {
+		return fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	defer unlock()
+	old, err := Read(path)
+	if err != nil {
+		return err
+	}
+	now, err := edit(old)
+	if err != nil {
+		return fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	if bytes.Equal(now, old) {
+		return nil
+	}
+	if err := replace(path, now); err != nil {
+		if errors.Is(err, syscall.EBUSY) {
+			err = errors.New("it is a mount of its own, which cannot be replaced at once")
+		}
+		return fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	return nil
+}
+
+// Read returns a hosts file's content; nothing where there is none.
+func Read(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is not a file")
+	}
+	if err == nil && st.Size() > mostBytes {
+		err = fmt.Errorf("%d bytes are too many", st.Size())
+	}
+	var content []byte
+	if err == nil {
+		content, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	return content, nil
+}
+
+// Writable says why a hosts file cannot be replaced; nil when it can, as far as can be told without trying.
+func Writable(path string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if _, err := Read(path); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".hosts-ors-*")
+	if err != nil {
+		return fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("hosts file %s: %w", path, err)
+	}
+	if mounted(path) {
+		return fmt.Errorf("hosts file %s is a mount of its own, which cannot be replaced at once", path)
+	}
+	return nil
+}
+
+func replace(path string, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".hosts-ors-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_, _ = f.Close(), os.Remove(f.Name())
+		}
+	}()
+	mode := fs.FileMode(0o644)
+	if st, err := os.Stat(path); err == nil {
+		mode = st.Mode().Perm()
+		if err := own(f, st); err != nil {
+			return err
+		}
+	}
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
