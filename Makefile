@@ -13,8 +13,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS := -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 
-PROGRAMS := orscore orslab ors-plugin-generic ors-plugin-ipset
-PRODUCT  := ./cmd/orscore ./plugins/generic ./plugins/ipset
+PROGRAMS := orscore orslab ors-plugin-generic ors-plugin-ipset ors-plugin-domino
+PRODUCT  := ./cmd/orscore ./plugins/generic ./plugins/ipset ./plugins/domino
 SCENARIO := lab/scenarios/paper.scenario
 FUZZTIME ?= 30s
 SIMTIME  ?= 60s
@@ -37,7 +37,9 @@ build: ## build orscore, its plugins and orslab into build/
 	go build $(LDFLAGS) -o build/orscore ./cmd/orscore
 	go build $(LDFLAGS) -o build/ors-plugin-generic ./plugins/generic
 	go build $(LDFLAGS) -o build/ors-plugin-ipset ./plugins/ipset
+	go build $(LDFLAGS) -o build/ors-plugin-domino ./plugins/domino
 	go build $(LDFLAGS) -o build/orslab ./cmd/orslab
+	go build $(LDFLAGS) -o build/notes-server ./lab/notes/server
 
 .PHONY: demo
 demo: build ## run a pair on this machine without root, cut one server off, and show what happens
@@ -80,7 +82,7 @@ sim-long: ## the same for an hour
 .PHONY: faulty
 faulty: build
 	go build $(LDFLAGS) -tags orsfault -o build/faulty/orscore ./cmd/orscore
-	cp -f build/ors-plugin-generic build/ors-plugin-ipset build/orslab build/faulty/
+	cp -f build/ors-plugin-* build/notes-server build/orslab build/faulty/
 
 .PHONY: matrix
 matrix: faulty ## play all faults of the matrix on real pairs (root); a table in build/matrix.json

@@ -55,7 +55,7 @@ func clientCommand() *cobra.Command {
 	c.PersistentFlags().DurationVar(&f.pace, "pace", 0,
 		"`time` between requests (default: rows 5ms, patient 50ms, http 10ms)")
 	c.PersistentFlags().BoolVar(&f.patient, "patient", false, "wait long for each commit, and keep the connection")
-	for _, kind := range []string{workload.KindPostgres, workload.KindStore} {
+	for _, kind := range []string{workload.KindPostgres, workload.KindStore, workload.KindNotes} {
 		c.AddCommand(&cobra.Command{Use: kind, Short: "Commit numbered rows until it is ended", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
 				return f.logged(func(l *workload.Log) error { return f.rows(kind).Run(c.Context(), l) })

@@ -225,6 +225,7 @@ func (p *Pair) fillVolumes(ctx context.Context) error {
 	spec := host.Spec{
 		Name: workshopHost, Dir: p.hostDir(workshopHost), Devices: devices(loops), Cgroup: p.dir.cgroups() + workshopHost,
 		Mark: mark + "=" + p.dir.path, Links: programLinks(),
+		Mounts: []host.Mount{{From: p.Setup.Bin, To: "/opt/ors/bin", ReadOnly: true}},
 	}
 	for i, u := range p.Setup.Units {
 		if u.Prepare != "" {

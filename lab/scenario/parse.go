@@ -35,8 +35,8 @@ type Scenario struct {
 // Workload is a client that asks the whole time.
 type Workload struct {
 	Name string
-	Kind string // "postgres", "store", "http"
-	To   string // host:port, or a URL
+	Kind string // "postgres", "store", "notes", "http"
+	To   string // host:port, SERVER@HOST, or a URL
 	// Patient says that it waits long for an answer, and so hears what a server says that was paused.
 	Patient bool
 }
@@ -206,14 +206,15 @@ func (p *parser) phase(words []string) {
 
 // declarations and the forms that they have.
 var declarations = map[string]string{
-	"server":   "server NAME client ADDRESS/BITS interconnect ADDRESS/BITS [dummy ADDRESS/BITS]",
-	"client":   "client ADDRESS/BITS",
-	"cable":    "cable BAUD",
-	"unit":     "unit NAME home SERVER size SIZE [label LABEL] [prepare FILE]",
-	"config":   "config FILE",
-	"workload": "workload NAME postgres|store HOST:PORT [patient], or workload NAME http URL",
-	"state":    "state SIZE",
-	"limit":    "limit DURATION",
+	"server": "server NAME client ADDRESS/BITS interconnect ADDRESS/BITS [dummy ADDRESS/BITS]",
+	"client": "client ADDRESS/BITS",
+	"cable":  "cable BAUD",
+	"unit":   "unit NAME home SERVER size SIZE [label LABEL] [prepare FILE]",
+	"config": "config FILE",
+	"workload": "workload NAME postgres|store HOST:PORT [patient], workload NAME notes SERVER@HOST [patient], " +
+		"or workload NAME http URL",
+	"state": "state SIZE",
+	"limit": "limit DURATION",
 }
 
 func (p *parser) declaration(words []string) {
@@ -359,7 +360,8 @@ func size(s string) (int64, error) {
 }
 
 func (p *parser) workload(words []string) error {
-	if len(words) < 3 || !slices.Contains([]string{workload.KindPostgres, workload.KindStore, kindHTTP}, words[1]) {
+	kinds := []string{workload.KindPostgres, workload.KindStore, workload.KindNotes, kindHTTP}
+	if len(words) < 3 || !slices.Contains(kinds, words[1]) {
 		return errors.New("not understood")
 	}
 	patient := len(words) == 4 && words[3] == "patient" && words[1] != kindHTTP

@@ -207,17 +207,17 @@ func (s *Store) Serve(ctx context.Context, l net.Listener) error {
 			defer wg.Done()
 			defer func() { _ = conn.Close() }()
 			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-			if err := s.converse(conn); err != nil {
+			if err := s.Converse(conn, conn); err != nil {
 				cancel(err)
 			}
 		}()
 	}
 }
 
-// converse serves one client. An error is the log's, not the client's.
-func (s *Store) converse(conn net.Conn) error {
-	lines := bufio.NewScanner(conn)
-	out := bufio.NewWriter(conn)
+// Converse serves one client, as Serve says. An error is the log's, not the client's.
+func (s *Store) Converse(from io.Reader, to io.Writer) error {
+	lines := bufio.NewScanner(from)
+	out := bufio.NewWriter(to)
 	for lines.Scan() {
 		verb, arg, _ := strings.Cut(lines.Text(), " ")
 		switch verb {

@@ -127,7 +127,7 @@ func TestProtocol(t *testing.T) {
 	ok := fmt.Sprintf("OK %d", s.line)
 	ours, theirs := net.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- s.converse(theirs) }()
+	go func() { ended <- s.Converse(theirs, theirs) }()
 	in := bufio.NewReader(ours)
 	for _, c := range []struct{ say, want string }{
 		{"GET 7", "NONE"}, {"PUT 7", ok}, {"PUT 7", ok}, {"GET 7", "KEPT"}, {"PUT x", `ERROR "x" is no number`},

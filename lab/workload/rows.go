@@ -31,12 +31,13 @@ const patientBase int64 = 1 << 40
 const (
 	KindPostgres = "postgres"
 	KindStore    = "store"
+	KindNotes    = "notes"
 )
 
 // Rows is a client that commits numbered rows for as long as it runs.
 type Rows struct {
-	Kind    string // KindPostgres, KindStore
-	Address string // host:port
+	Kind    string // KindPostgres, KindStore, KindNotes
+	Address string // host:port; of KindNotes NAME@HOST
 	Patient bool
 	Pace    time.Duration // between commits
 }
@@ -63,8 +64,10 @@ func (r Rows) server() (server, error) {
 		return postgres{address: r.Address}, nil
 	case KindStore:
 		return numberStore{address: r.Address}, nil
+	case KindNotes:
+		return notesServer{address: r.Address}, nil
 	}
-	return nil, fmt.Errorf("%q keeps no rows; right would be %s or %s", r.Kind, KindPostgres, KindStore)
+	return nil, fmt.Errorf("%q keeps no rows; right would be %s, %s or %s", r.Kind, KindPostgres, KindStore, KindNotes)
 }
 
 func (r Rows) numbers() (from, below int64) {

@@ -1,0 +1,25 @@
+//go:build !linux
+
+package domino
+
+import (
+	"errors"
+
+	"github.com/orscore/ors/plugins/sdk/supervise"
+)
+
+const supported = false
+
+var errUnsupported = supervise.ErrUnsupported
+
+var errNoSuchAddress = errors.New("no such address")
+
+func mounted(string) bool { return false }
+
+func freeBytes(string) (uint64, bool) { return 0, false }
+
+func memoryBytes() (uint64, bool) { return 0, false }
+
+func whoWorksIn(string, uint32, string) (int, error) { return 0, supervise.ErrUnsupported }
+
+func removeIPC(uint32) (int, error) { return 0, supervise.ErrUnsupported }
