@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Install what the tests need and this machine lacks: PostgreSQL, nginx, tools for filesystems and networks, a C compiler for
-# the race detector. On Debian, as root; otherwise say what is missing. Nothing that is installed starts a service, now or at
-# the next boot, and no database cluster is made: the tests bring their own.
+# Install what the tests need and this machine lacks: PostgreSQL, nginx, BIND, tools for filesystems and networks, a C
+# compiler for the race detector. On Debian, as root; otherwise say what is missing. Nothing that is installed starts a service,
+# now or at the next boot, and no database cluster is made: the tests bring their own.
 set -euo pipefail
 
 # package, and a program that proves it is there; several of them where a package has several uses
 needs() {
   cat <<'END'
+bind9           named
+bind9-utils     tsig-keygen
 ca-certificates /etc/ssl/certs/ca-certificates.crt
 e2fsprogs       mkfs.ext4
 e2fsprogs       debugfs
@@ -75,6 +77,7 @@ for package in "${packages[@]}"; do
   case $package in
     postgresql) update-rc.d postgresql disable ;;
     nginx-light) update-rc.d nginx disable ;;
+    bind9) update-rc.d named disable ;;
   esac
 done
 mapfile -t packages < <(missing)

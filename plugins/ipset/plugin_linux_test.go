@@ -197,6 +197,12 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
 func protect(t testing.TB, body map[string]any) *fixture {
 	t.Helper()
 	f := &fixture{network: newNetwork(t), logs: &syncBuffer{}, epoch: 1}
@@ -205,7 +211,7 @@ func protect(t testing.TB, body map[string]any) *fixture {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Log(f.logs.b.String())
+			t.Log(f.logs.String())
 		}
 	})
 	f.launch()
@@ -232,7 +238,7 @@ func (f *fixture) launch() {
 	argv := append([]string{"ip", "netns", "exec", f.ns("apollo")}, f.wrap...)
 	p, err := plugintest.Start(f.logs, append(argv, binaryPath)...)
 	if err != nil {
-		f.Fatal(err, f.logs.b.String())
+		f.Fatal(err, f.logs.String())
 	}
 	f.plugin = p
 }

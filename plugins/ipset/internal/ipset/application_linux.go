@@ -114,6 +114,11 @@ func (a *application) putBeside(p plan, st *state, progress sdk.Progress) {
 	if len(a.set.hosts) > 0 {
 		tell("hosts", fmt.Sprintf("Names are in %s.", a.set.hostsFile), a.putHosts(st))
 	}
+	a.forgetDNS()
+	for _, d := range a.set.dns {
+		tell("dns", fmt.Sprintf("Zone %s is updated at %s from now on, until that has succeeded.",
+			d.update.Zone, d.update.Server), nil)
+	}
 }
 
 // openVoices returns a voice for each place, nil for adapters without neighbours.
@@ -375,7 +380,11 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 				Detail: fmt.Sprintf("%s is silent: its lease has ended and is not renewed.", h.IPNet)}
 		}
 	}
-	for _, wanting := range []string{a.routeWanting(), a.hostsWanting()} {
+	amiss := []string{a.routeWanting(), a.hostsWanting()}
+	for i := range a.set.dns {
+		amiss = append(amiss, a.dnsWanting(i))
+	}
+	for _, wanting := range amiss {
 		if wanting != "" {
 			sentence += " But: " + wanting
 		}
@@ -384,7 +393,12 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 }
 
 // Stop implements sdk.Application.
-func (a *application) Stop(_ context.Context, known *sdk.Handle) sdk.Ended {
+func (a *application) Stop(ctx context.Context, known *sdk.Handle) sdk.Ended {
+	return a.stop(known, func() error { return a.removeDNS(ctx) })
+}
+
+// stop gives everything up; last is done then.
+func (a *application) stop(known *sdk.Handle, last func() error) sdk.Ended {
 	if err := a.broken(); err != nil {
 		return sdk.Ended{State: sdk.Unknown, Detail: err.Error()}
 	}
@@ -392,7 +406,7 @@ func (a *application) Stop(_ context.Context, known *sdk.Handle) sdk.Ended {
 	if err != nil {
 		a.in.Log.Warn("a dummy address, if there was one, is not put back", "error", err)
 	}
-	failed := a.giveUp(st)
+	failed := errors.Join(a.giveUp(st), last())
 	n, err := readAdapters()
 	if err != nil {
 		return sdk.Ended{State: sdk.Unknown, Detail: errors.Join(failed, err).Error()}
@@ -408,6 +422,6 @@ func (a *application) Stop(_ context.Context, known *sdk.Handle) sdk.Ended {
 }
 
 // Kill implements sdk.Application: an address has no clean end that would take longer.
-func (a *application) Kill(ctx context.Context, known *sdk.Handle) sdk.Ended {
-	return a.Stop(ctx, known)
+func (a *application) Kill(_ context.Context, known *sdk.Handle) sdk.Ended {
+	return a.stop(known, func() error { return nil })
 }

@@ -33,6 +33,7 @@ type config struct {
 	Refresh   string   `json:"refresh"`
 
 	Hosts []hostsConfig `json:"hosts"`
+	DNS   []dnsConfig   `json:"dns"`
 }
 
 // hostsConfig is the block of names in the hosts file.
@@ -108,7 +109,7 @@ var schema = sdk.Schema{
 				},
 			},
 		},
-	}},
+	}, dnsBlock},
 }
 
 const (
@@ -130,6 +131,7 @@ type settings struct {
 	refresh   time.Duration
 	hosts     []hosts.Entry // none: the hosts file stays as it is
 	hostsFile string
+	dns       []dnsSettings
 }
 
 // findings collects problems of a configuration.
@@ -152,6 +154,7 @@ func (c config) check() (settings, findings) {
 	var found findings
 	s.addresses = c.checkAddresses(&found)
 	c.checkHosts(&s, &found)
+	c.checkDNS(&s, &found)
 	c.checkOthers(&s, &found)
 	var err error
 	if s.probe, err = time.ParseDuration(c.Probe); err != nil || s.probe < 0 || s.probe > longestProbe {

@@ -162,6 +162,12 @@ func TestValidate(t *testing.T) {
 	}
 	address := func(a string) config { return with(func(c *config) { c.Address = a }) }
 	named := func(all ...string) config { return with(func(c *config) { c.Hosts = []hostsConfig{{Names: all}} }) }
+	zone := func(change func(*dnsConfig)) config {
+		d := dnsConfig{Zone: "testlab.com", Server: "172.25.36.46", Names: []string{"rocky", "@", "a.testlab.com", "b.testlab.com."},
+			TTL: "30s", KeyFile: "/etc/ors/dns.key"}
+		change(&d)
+		return with(func(c *config) { c.DNS = []dnsConfig{d} })
+	}
 	several := func(all ...string) config { return with(func(c *config) { c.Address, c.Addresses = "", all }) }
 	for name, c := range map[string]struct {
 		config config
@@ -215,7 +221,18 @@ func TestValidate(t *testing.T) {
 		"localhost":         {named("localhost"), "hosts[0].names[0]", "localhost"},
 		"hosts file": {with(func(c *config) { c.Hosts = []hostsConfig{{Names: []string{"a"}, File: "hosts"}} }),
 			"hosts[0].file", "absolute"},
-		"long adapter": {with(func(c *config) { c.Adapter = "anadapterwithaname" }), "adapter", "15 characters"},
+		"names of a zone":  {zone(func(*dnsConfig) {}), "", ""},
+		"no zone":          {zone(func(d *dnsConfig) { d.Zone = "" }), "dns[0]", "no name of a zone"},
+		"server by name":   {zone(func(d *dnsConfig) { d.Server = "apollo" }), "dns[0].server", "apollo"},
+		"server's port":    {zone(func(d *dnsConfig) { d.Server = "10.0.0.1:0" }), "dns[0].server", "10.0.0.1:0"},
+		"no names":         {zone(func(d *dnsConfig) { d.Names = nil }), "dns[0].names", "no name"},
+		"outside the zone": {zone(func(d *dnsConfig) { d.Names = []string{"a", "b.org."} }), "dns[0].names[1]", "not in zone"},
+		"name in a zone":   {zone(func(d *dnsConfig) { d.Names = []string{"a b"} }), "dns[0].names[0]", "a b"},
+		"short TTL":        {zone(func(d *dnsConfig) { d.TTL = "10ms" }), "dns[0].ttl", "10ms"},
+		"odd TTL":          {zone(func(d *dnsConfig) { d.TTL = "1500ms" }), "dns[0].ttl", "1500ms"},
+		"key's path":       {zone(func(d *dnsConfig) { d.KeyFile = "key" }), "dns[0].key_file", "absolute"},
+		"no key":           {zone(func(d *dnsConfig) { d.KeyFile = "" }), "dns[0]", "not signed"},
+		"long adapter":     {with(func(c *config) { c.Adapter = "anadapterwithaname" }), "adapter", "15 characters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := json.Marshal(c.config)

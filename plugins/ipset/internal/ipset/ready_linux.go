@@ -34,6 +34,7 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 			"the dummy address %s is on no adapter", a.set.replaces)
 	}
 	a.readyHosts(&found)
+	a.readyDNS(&found)
 	return found
 }
 

@@ -19,6 +19,9 @@ func (a *application) work(ctx context.Context, voices []*voice) {
 			wg.Go(func() { a.announceOn(ctx, v) })
 		}
 	}
+	for i := range a.set.dns {
+		wg.Go(func() { a.keepDNS(ctx, i) })
+	}
 	wg.Wait()
 }
 
