@@ -63,9 +63,9 @@ func (d *decoder) agent(b *hcl.Block) {
 	}
 	d.c.Agent = Agent{
 		StateDir:  s.path("state_dir", "/var/lib/ors"),
-		RunDir:    s.path("run_dir", "/run/ors"),
+		RunDir:    s.path("run_dir", DefaultRunDir),
 		LogDir:    s.path("log_dir", "/var/log/ors"),
-		PluginDir: s.path("plugin_dir", "/usr/lib/ors/plugins"),
+		PluginDir: s.path("plugin_dir", DefaultPluginDir),
 		DriveRoot: s.path("drive_root", "/ors"),
 		Realtime:  s.boolean("realtime", true),
 		Watchdog:  d.watchdog(s.only("watchdog", false)),

@@ -47,6 +47,12 @@ type Server struct {
 	Range hcl.Range
 }
 
+// Folders that are usual.
+const (
+	DefaultRunDir    = "/run/ors"
+	DefaultPluginDir = "/usr/lib/ors/plugins"
+)
+
 // Agent is the `agent` block: where this program keeps things. Each path may use ${self}, the name of the server that
 // reads the file.
 type Agent struct {

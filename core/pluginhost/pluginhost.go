@@ -242,6 +242,16 @@ func (h *Host) socketDir() (string, error) {
 	return h.sockets.path, nil
 }
 
+// Program is the path of a kind's program, looked at as before each launch: it is there, nobody else can replace it,
+// and its hash is the pinned one. It is for what a program does besides serving.
+func (h *Host) Program(kind string) (string, error) {
+	path, err := (&instance{h: h, kind: kind}).check()
+	if err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
 // program is the path of a kind's program.
 func (h *Host) program(kind string) string {
 	return filepath.Join(h.o.Dir, "ors-plugin-"+kind+programSuffix)

@@ -77,3 +77,32 @@ func (p *plan) fresh() []netip.Addr {
 	}
 	return out
 }
+
+// describe says what a start would do now, in its order. The steps have the names of the start's own.
+func (a *application) describe(n *adapters, p plan) []step {
+	out := p.notes
+	add := func(name, format string, args ...any) { out = append(out, step{name, fmt.Sprintf(format, args...)}) }
+	for _, pl := range p.places {
+		if pl.held == nil && a.set.probe > 0 && hasNeighbours(pl.link) {
+			add("probe", "Ask on %s for %v whether another machine has %s; if one answers, change nothing.",
+				pl.link.Attrs().Name, a.set.probe, pl.prefix.Addr())
+		}
+	}
+	for _, pl := range p.places {
+		if pl.held == nil {
+			add("address", "Add %s to %s and announce it %d times.", pl.prefix, pl.link.Attrs().Name, a.set.announce)
+		} else {
+			add("address", "%s is on %s already: announce it %d times.", pl.prefix, pl.link.Attrs().Name, a.set.announce)
+		}
+	}
+	if p.dummy != nil {
+		add("dummy", "Remove the dummy %s from %s, and note in %s how to put it back.",
+			p.dummy.IPNet, n.name(p.dummy.LinkIndex), a.in.WorkDir)
+	}
+	if p.gateway != nil {
+		r := a.route(a.set.gateway, p.gateway.link.Attrs().Index)
+		add("gateway", "Add a default route by %s on %s with the metric %d, behind any other one.",
+			a.set.gateway, p.gateway.link.Attrs().Name, r.Priority)
+	}
+	return out
+}

@@ -13,6 +13,8 @@ const supported = false
 
 var errUnsupported = errors.New("addresses are not moved on this operating system yet")
 
+func carryOut(context.Context, Order, func(string)) error { return errUnsupported }
+
 // Ready implements sdk.Application.
 func (a *application) Ready(ctx context.Context) []sdk.Problem { return a.Validate(ctx) }
 

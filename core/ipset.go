@@ -1,0 +1,78 @@
+package core
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/orscore/ors/core/config"
+)
+
+// AddressOrder is one address to be set on this server by hand, or given up again. The program of the plugin ipset
+// carries it out; its field names are that program's.
+type AddressOrder struct {
+	Address  string `json:"address"`
+	Bits     int    `json:"bits,omitempty"` // of its network; 0: as the adapter's other addresses have it
+	Adapter  string `json:"adapter,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+	Gateway  string `json:"gateway,omitempty"`
+	WorkDir  string `json:"work_dir"`
+	Release  bool   `json:"release,omitempty"`
+	DryRun   bool   `json:"dry_run,omitempty"`
+}
+
+const (
+	addressPlugin = "ipset"
+	orderMost     = time.Minute
+)
+
+// SetAddress has an order carried out, and writes each step to out. Without a configuration file it uses the folders
+// that are usual; a configuration with mistakes is an error.
+func SetAddress(ctx context.Context, o Options, order AddressOrder, out io.Writer) error {
+	c, err := o.load()
+	if _, serr := os.Stat(o.ConfigPath); errors.Is(serr, fs.ErrNotExist) {
+		c, err = &config.Config{Agent: config.Agent{PluginDir: config.DefaultPluginDir, RunDir: config.DefaultRunDir}}, nil
+	}
+	if err != nil {
+		return err
+	}
+	addr, err := netip.ParseAddr(order.Address)
+	if err != nil {
+		return fmt.Errorf("ORS-7041: %q is not an address", order.Address)
+	}
+	order.WorkDir = filepath.Join(c.Agent.RunDir, "by-hand", strings.ReplaceAll(addr.String(), ":", "_"))
+	host := newPlugins(c, "by-hand", o.logger())
+	program, err := host.Program(addressPlugin)
+	if err != nil {
+		return err
+	}
+	input, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, orderMost)
+	defer cancel()
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, "-order")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it undoes what is half done
+	cmd.WaitDelay = closeTimeout
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), out, &said
+	if err := cmd.Run(); err != nil {
+		if text := strings.TrimSpace(said.String()); text != "" {
+			return fmt.Errorf("ORS-7041: %s", strings.ReplaceAll(text, "\n", "; "))
+		}
+		return fmt.Errorf("ORS-7041: %s: %w", program, err)
+	}
+	return nil
+}
