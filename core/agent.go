@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/failover"
@@ -114,9 +115,20 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
 		Store: a.store, Ledger: a.ledger, Decisions: a.store.Decisions(), Interconnect: a.links, Network: networkCheck(c),
 		Log: log.Named("node"), Version: Version, BootID: boot, Incarnation: a.store.Incarnation(),
-		WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
+		WorkDir: filepath.Join(c.Agent.RunDir, "apps"), LogDir: c.Agent.LogDir, Arrivals: a.arrivals(),
 	})
 	return a, err
+}
+
+// arrivals is what the agent before this one has told last of each group, as far as the end of its journal goes.
+func (a *agent) arrivals() []arrival.Notice {
+	const last = 5000
+	newest := a.store.Newest()
+	records, err := a.store.Read(newest-min(newest, last), 0)
+	if err != nil {
+		a.log.Warn("what was told of the groups before is not known", "error", err)
+	}
+	return arrival.Newest(records)
 }
 
 // ledgerOptions say whose ledger of ownership is written, and about which units.

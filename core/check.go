@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/node"
 	"github.com/orscore/ors/core/pluginhost"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -239,7 +240,8 @@ func (r *Report) decode(c *config.Config, host *pluginhost.Host) []decodedApplic
 				continue
 			}
 			app := &pluginv1.Application{Group: g.Name, Name: a.Name, Config: body, Primary: c.ServerName(g.Primary),
-				WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name)}
+				WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name),
+				LogFile: node.LogFile(c.Agent.LogDir, g.Name, a.Name)}
 			for _, d := range drives {
 				app.Drives = append(app.Drives,
 					&pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.ConfiguredLetter})

@@ -24,6 +24,9 @@ type app struct {
 	cfg    *config.Application
 	failed atomic.Bool // its checks failed: a start must not take it for running
 
+	cameBy   uint64 // operation by which the group came; the worker's, as attempts
+	attempts uint32 // starts since then
+
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the probing
 	ended  chan struct{}
@@ -70,6 +73,7 @@ func (p *app) request(mounted []drive.Mounted) (*pluginv1.Application, error) {
 		return nil, diags
 	}
 	a := &pluginv1.Application{Group: p.w.cfg.Name, Name: p.cfg.Name, Config: body, WorkDir: p.workDir(),
+		LogFile: p.logFile(), Arrival: p.arrived(),
 		Primary: p.w.n.cfg.ServerName(p.w.cfg.Primary)}
 	for _, v := range values {
 		a.Drives = append(a.Drives, &pluginv1.Drive{Letter: v.Letter, Path: v.Path, ConfiguredLetter: v.ConfiguredLetter})
@@ -129,6 +133,9 @@ func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mount
 	if err := os.MkdirAll(a.GetWorkDir(), 0o700); err != nil {
 		return fmt.Errorf("ORS-1031: its work folder cannot be made: %w", err)
 	}
+	if err := os.MkdirAll(filepath.Dir(a.GetLogFile()), 0o755); err != nil {
+		return fmt.Errorf("ORS-1031: the folder of its output cannot be made: %w", err)
+	}
 	handle, err := p.handle()
 	if err != nil {
 		return err
@@ -186,6 +193,9 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 	if err := p.beginLease(ctx, act.Epoch); err != nil {
 		p.show("failed", err.Error())
 		return err
+	}
+	if a.Arrival != nil {
+		a.Arrival.Attempt = p.attempt()
 	}
 	req := &pluginv1.StartRequest{Caller: p.caller(act.Op, act.Epoch), Application: a, Previous: previous}
 	var h *pluginv1.Handle

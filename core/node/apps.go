@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
@@ -29,6 +30,9 @@ func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 			return err
 		}
 	}
+	if w.n.view.Arrival(w.index).Step == arrival.Leaving { // it could not be stopped for a move, and goes on here
+		w.arrive(arrival.Arrived, "")
+	}
 	mounted := w.mounted
 	err := w.inOrder(false, func(p *app) error { return p.up(ctx, a, mounted) })
 	if err != nil {
@@ -37,6 +41,7 @@ func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 	for _, p := range w.apps {
 		p.watch(a.Epoch)
 	}
+	w.arrive(arrival.Up, "All protected applications answer.")
 	return nil
 }
 
@@ -80,6 +85,7 @@ func (w *groupWorker) stopApps(ctx context.Context, a failover.Action) error {
 			return err
 		}
 	}
+	w.arrive(arrival.Leaving, "The group is about to be stopped: whoever uses its drives lets go of them.")
 	return w.inOrder(true, func(p *app) error { return p.down(ctx, a) })
 }
 
@@ -87,6 +93,7 @@ func (w *groupWorker) stopApps(ctx context.Context, a failover.Action) error {
 // sure.
 func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 	w.stopProbes()
+	w.arrive(arrival.Leaving, "The storage is not this server's any more: all that is left of the group is killed.")
 	findErr := w.findMounted(ctx)
 	errs := make([]error, len(w.apps))
 	var wg sync.WaitGroup
@@ -113,6 +120,7 @@ func (w *groupWorker) killAll(ctx context.Context, a failover.Action) error {
 	w.n.view.ClearAlarm("ORS-1017", w.cfg.Name)
 	w.mounted = nil
 	w.n.o.Ledger.Group(ledger.Cleared, w.cfg.Name, a.Op)
+	w.arrive(arrival.Left, "Nothing of the group is left here.")
 	w.forgetProblems()
 	w.n.view.Drives(w.index, nil)
 	return nil

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
@@ -181,6 +182,7 @@ func (w *groupWorker) attach(ctx context.Context, a failover.Action) error {
 		w.n.o.Log.Info("drive mounted", "group", w.cfg.Name, "drive", m.Letter, "path", m.Path, "number", i+1)
 	}
 	w.n.stepRecord(w.index, "attached", a.Op, w.lettersText(), took(from))
+	w.arrive(arrival.Arrived, "")
 	return nil
 }
 
@@ -248,6 +250,7 @@ func (w *groupWorker) detach(ctx context.Context, a failover.Action) error {
 	w.n.view.Drives(w.index, nil)
 	w.n.o.Ledger.Group(ledger.Detached, w.cfg.Name, a.Op)
 	w.n.stepRecord(w.index, "detached", a.Op, "All drives are unmounted.", took(from))
+	w.arrive(arrival.Left, "All drives are unmounted.")
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/drive"
@@ -88,6 +89,9 @@ type Options struct {
 	BootID      string // of this run of the operating system
 	Incarnation int    // of the agent
 	WorkDir     string // folders of applications are made below it
+	LogDir      string // their output goes to files below it
+	// Arrivals is what the agent before this one has told last of each group.
+	Arrivals []arrival.Notice
 }
 
 // Node is one server's agent at work.
@@ -138,7 +142,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.loop = loop.New(loop.Options{
 		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
-		Incarnation: o.Incarnation, Decided: n.decided,
+		Incarnation: o.Incarnation, Decided: n.decided, Arrivals: o.Arrivals,
 	})
 	n.view = n.loop.View()
 	for g := range o.Config.Groups {

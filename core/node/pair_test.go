@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/decision"
@@ -67,6 +68,7 @@ type world struct {
 	missing bool                      // the plugin's program is not there
 	broken  func(server string) error // why nothing can be started there; nil: it can
 	starts  []string
+	told    []string                 // how the group had come, at each start
 	leases  map[string]time.Duration // "server/group/app" -> until when it is heard; 0: without end
 	both    []string                 // what was started on one server while the other's could still be heard
 }
@@ -135,6 +137,8 @@ func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartReq
 	a.w.pid++
 	a.w.running[key] = a.w.pid
 	a.w.starts = append(a.w.starts, key)
+	came := r.GetApplication().GetArrival()
+	a.w.told = append(a.w.told, fmt.Sprintf("%s %s from=%s attempt=%d", key, came.GetEvent(), came.GetFrom(), came.GetAttempt()))
 	progress(&pluginv1.Progress{Step: "exec", Text: "started"})
 	return &pluginv1.Handle{Version: 1, State: []byte(fmt.Sprint(a.w.pid))}, nil
 }
@@ -260,6 +264,10 @@ func (p *pair) start(name string) *side {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	past, err := st.Read(0, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	var sws []storage.Switch
 	for _, u := range c.Units() {
 		sw, err := directory.New(directory.Options{Path: u.Storage.Switch.Directory.Path, Unit: u.Storage.Name,
@@ -285,7 +293,8 @@ func (p *pair) start(name string) *side {
 	rec := ledger.New(ledger.Options{Log: st.Ledger(), Self: c.Self, Servers: [2]string{"rocky", "apollo"}, Units: units,
 		Boot: "boot", Incarnation: st.Incarnation()})
 	n, err := New(Options{Config: c, Switches: sws, Drives: deadDrives{drives, p, name}, Plugins: apps{p.world, name},
-		Store: fullDisk{st, p, name}, Ledger: rec, Decisions: st.Decisions(), Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps")})
+		Store: fullDisk{st, p, name}, Ledger: rec, Decisions: st.Decisions(), Interconnect: links, Log: log, Version: "test", BootID: "boot", Incarnation: st.Incarnation(), WorkDir: filepath.Join(c.Agent.RunDir, "apps"),
+		LogDir: c.Agent.LogDir, Arrivals: arrival.Newest(past)})
 	if err != nil {
 		p.t.Fatal(err)
 	}

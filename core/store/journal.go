@@ -25,12 +25,13 @@ const (
 	KindPlugin      = "plugin"
 	KindOperator    = "operator"
 	KindAlarm       = "alarm"
+	KindArrival     = "arrival" // a group comes to this server, or leaves it (core/arrival)
 )
 
 // Kinds lists the kinds of records, for whoever wants some of them.
 var Kinds = []string{
 	KindAgent, KindLink, KindVerdict, KindArbitration, KindGroup, KindStep, KindStorage, KindDrive, KindApplication,
-	KindPlugin, KindOperator, KindAlarm,
+	KindPlugin, KindOperator, KindAlarm, KindArrival,
 }
 
 // Record is one event of the journal. Pos and At are set by the journal where they are zero.

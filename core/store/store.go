@@ -283,6 +283,13 @@ func (s *Store) JournalError() error { return s.journal.lastError() }
 // positive. Records that are not yet on the disk are not returned.
 func (s *Store) Read(after uint64, last int) ([]Record, error) { return s.journal.read(after, last) }
 
+// Newest is the position of the newest record; 0: there is none.
+func (s *Store) Newest() uint64 {
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return s.journal.next - 1
+}
+
 // Follow calls fn for each record behind position after, oldest first, and then for each new one when it is on the
 // disk, until ctx ends, fn returns an error, or the store is closed (ErrClosed). It returns that error.
 func (s *Store) Follow(ctx context.Context, after uint64, fn func(Record) error) error {

@@ -24,6 +24,10 @@ func drives(ds []*pluginv1.Drive) []Drive {
 	return out
 }
 
+func arrival(a *pluginv1.Arrival) Arrival {
+	return Arrival{Event: a.GetEvent(), From: a.GetFrom(), Status: a.GetStatus(), Attempt: a.GetAttempt()}
+}
+
 func problems(ps []Problem) []*pluginv1.Problem {
 	var out []*pluginv1.Problem
 	for _, p := range ps {

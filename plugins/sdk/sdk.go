@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/orscore/ors/internal/bootclock"
+	"github.com/orscore/ors/plugins/sdk/environment"
 )
 
 // Plugin says what a plugin program is. All fields but OnEvent are required.
@@ -102,6 +103,12 @@ type Instance struct {
 	WorkDir string
 	// Primary is the server where the application's group is at home; empty from a core that does not tell.
 	Primary string
+	// Arrival is how the group has come to this server; zero where it is not here.
+	Arrival Arrival
+	// LogFile is where the output of the application's processes belongs, in a folder that is there: `orscore logs` shows
+	// it. Where the config block has an attribute log_file at its top that is not empty, it shows that file instead.
+	// Empty from a core that does not tell.
+	LogFile string
 	// All are all applications of this plugin's kind of both servers, in the order of the file and this one among them:
 	// after a switchover one server runs them all. Only in Validate, and in Ready when it is `orscore check` that asks.
 	All []Instance
@@ -112,6 +119,18 @@ type Instance struct {
 
 	background func(func(context.Context))
 	lease      func() Lease
+}
+
+// Environment is what the application's programs are told of the group, as variables and as arguments.
+func (i Instance) Environment() environment.Values {
+	v := environment.Values{
+		Group: i.Group, Application: i.Name, Server: i.Caller.Server, Primary: i.Primary, Event: i.Arrival.Event,
+		From: i.Arrival.From, Status: i.Arrival.Status, Attempt: i.Arrival.Attempt,
+	}
+	for _, d := range i.Drives {
+		v.Drives = append(v.Drives, environment.Drive(d))
+	}
+	return v
 }
 
 // Lease is the newest lease that the core has given this application.
@@ -148,6 +167,14 @@ type Drive struct {
 	Letter     string // as mounted now, such as "E:"
 	Path       string // folder below which the volume is mounted
 	Configured string // letter as configured; differs from Letter when that was taken
+}
+
+// Arrival says how a group has come to the server where it is.
+type Arrival struct {
+	Event   string // takeover, switchover, failback, returned, start, resumed
+	From    string // server that had it before; empty when nobody had, or it is not known
+	Status  uint32 // sum of environment.OtherLetter and environment.Problem
+	Attempt uint32 // in Start: 1 for the first start since the group came, 2 for the first restart; otherwise 0
 }
 
 // Caller names the core that calls.

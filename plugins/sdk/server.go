@@ -64,9 +64,9 @@ func (s *server) close() {
 func (s *server) instance(a *pluginv1.Application, c *pluginv1.Caller) Instance {
 	in := Instance{
 		Group: a.GetGroup(), Name: a.GetName(), Config: a.GetConfig(), Drives: drives(a.GetDrives()), WorkDir: a.GetWorkDir(),
-		Primary: a.GetPrimary(),
-		Caller:  Caller{Server: c.GetServer(), BootID: c.GetBootId(), Epoch: c.GetEpoch(), OperationID: c.GetOperationId()},
-		Log:     s.log.With("group", a.GetGroup(), "application", a.GetName()),
+		Primary: a.GetPrimary(), Arrival: arrival(a.GetArrival()), LogFile: a.GetLogFile(),
+		Caller: Caller{Server: c.GetServer(), BootID: c.GetBootId(), Epoch: c.GetEpoch(), OperationID: c.GetOperationId()},
+		Log:    s.log.With("group", a.GetGroup(), "application", a.GetName()),
 	}
 	return in
 }

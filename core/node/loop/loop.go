@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/decision"
@@ -55,6 +56,8 @@ type Options struct {
 	Version     string
 	BootID      string // of this run of the operating system
 	Incarnation int    // of the agent
+	// Arrivals is what was told last of each group, by the agent before this one.
+	Arrivals []arrival.Notice
 	// StatusEvery is how often the partner is told how things are here when no phase has changed; 0: once a second.
 	StatusEvery time.Duration
 	// Decided takes each decision with the state that came of it, and does not wait. nil: they are not kept.
@@ -96,6 +99,7 @@ type Loop struct {
 	backAt      time.Time            // until when the partner is told to wait for this agent, which is being restarted
 	lines       failover.Answer      // modem lines
 	wantedMoves int                  // by the decision itself
+	peerHad     []bool               // by group: the partner was seen to own it since it was here last
 	alarmSince  map[string]time.Time // of those derived from the state: when status showed them first
 }
 
@@ -117,8 +121,10 @@ func New(o Options) *Loop {
 	}
 	lp.detector = interconnect.NewDetector(names, o.Config.Interconnect.Timeout)
 	lp.view.init(o.Config, lp.start)
+	lp.view.beginArrivals(o.Arrivals, lp)
 	lp.initDecisions()
 	lp.doubt = make([]bool, len(o.Config.Groups))
+	lp.peerHad = make([]bool, len(o.Config.Groups))
 	return lp
 }
 
@@ -199,6 +205,7 @@ func (lp *Loop) take(e failover.Event) bool {
 	lp.settleDoubt()
 	lp.publishBeat()
 	lp.noteVerdict(&before)
+	lp.noteArrivals(&before)
 	var wanted []failover.Action
 	for _, a := range actions {
 		if a.Kind == failover.MoveWanted {

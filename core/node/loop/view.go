@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/drive"
@@ -31,6 +32,7 @@ type groupView struct {
 	since   time.Time
 	mounted []drive.Mounted
 	apps    []control.Application
+	arrival arrival.Notice // the newest
 }
 
 type partnerView struct {

@@ -1,6 +1,7 @@
 package generic
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/orscore/ors/plugins/sdk"
+	"github.com/orscore/ors/plugins/sdk/environment"
 	"github.com/orscore/ors/plugins/sdk/supervise"
 )
 
@@ -44,8 +46,8 @@ func newApplication(in sdk.Instance) (sdk.Application, error) {
 func (a *application) superviseDir() string { return filepath.Join(a.in.WorkDir, "supervisor") }
 
 func (a *application) logFile() string {
-	if a.config.LogFile != "" {
-		return a.config.LogFile
+	if path := cmp.Or(a.config.LogFile, a.in.LogFile); path != "" {
+		return path
 	}
 	return filepath.Join(a.in.WorkDir, "output.log")
 }
@@ -59,28 +61,13 @@ func (a *application) user() (*supervise.User, error) {
 
 // environment is the whole environment of every command. The configuration has the last word.
 func (a *application) environment(u *supervise.User) []string {
-	env := map[string]string{
-		"PATH": defaultPath, "ORS_GROUP": a.in.Group, "ORS_APPLICATION": a.in.Name, "ORS_SERVER": a.in.Caller.Server,
-		"ORS_WORK_DIR": a.in.WorkDir,
-	}
-	for i, d := range a.in.Drives {
-		n := "ORS_D" + strconv.Itoa(i+1)
-		env[n], env[n+"_PATH"] = d.Letter, d.Path
-		configured := d.Configured
-		if configured == "" {
-			configured = d.Letter
-		}
-		env["ORS_DRIVE_"+strings.ToUpper(strings.TrimSuffix(configured, ":"))] = d.Path
-	}
+	env := a.in.Environment().Variables()
+	env["PATH"], env["ORS_WORK_DIR"] = defaultPath, a.in.WorkDir
 	if u != nil {
 		env["USER"], env["LOGNAME"], env["HOME"] = u.Name, u.Name, u.Home
 	}
 	maps.Copy(env, a.config.Environment)
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, k+"="+env[k])
-	}
-	return out
+	return environment.List(env)
 }
 
 func (a *application) spec(u *supervise.User) supervise.Spec {
@@ -90,9 +77,10 @@ func (a *application) spec(u *supervise.User) supervise.Spec {
 		Log: a.logFile(), LogMaxBytes: a.config.LogMaxMB * mebibyte,
 	}
 	if a.config.PassDrives {
-		for _, d := range a.in.Drives {
-			s.Argv = append(s.Argv, d.Letter)
-		}
+		s.Argv = append(s.Argv, a.in.Environment().Letters()...)
+	}
+	if a.config.PassStatus {
+		s.Argv = append(s.Argv, a.in.Environment().Parameters()...)
 	}
 	for _, b := range a.config.BeforeStart {
 		s.Before = append(s.Before, supervise.Step{Argv: b.Command, Timeout: lasting(b.Timeout)})

@@ -23,6 +23,7 @@ const (
 type config struct {
 	Command          []string          `json:"command"`
 	PassDrives       bool              `json:"pass_drives"`
+	PassStatus       bool              `json:"pass_status"`
 	Mode             string            `json:"mode"`
 	Environment      map[string]string `json:"environment"`
 	User             string            `json:"user"`
@@ -73,8 +74,11 @@ func Plugin() sdk.Plugin {
 }
 
 var schema = sdk.Schema{
-	Description: "A program and how to tell that it is well. Every command runs with ORS_GROUP, ORS_APPLICATION, " +
-		"ORS_SERVER, ORS_WORK_DIR, for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and " +
+	Description: "A program and how to tell that it is well. Every command is told of its group in the environment: " +
+		"ORS_GROUP, ORS_APPLICATION, ORS_SERVER, ORS_PRIMARY, ORS_WORK_DIR; how the group came here: ORS_EVENT (takeover, " +
+		"switchover, failback, returned, start, resumed), ORS_FROM (server that had it before), ORS_STATUS (0, or the sum " +
+		"of 1: a drive has another letter, 2: a drive was mounted with a problem), ORS_ATTEMPT (1, 2, … since then); " +
+		"ORS_DRIVES (all letters), for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and " +
 		"for the drive configured as E: also ORS_DRIVE_E (its folder, whatever letter it has now).",
 	Attributes: []sdk.Attribute{
 		{
@@ -85,6 +89,11 @@ var schema = sdk.Schema{
 		{
 			Name: "pass_drives", Type: "bool", Default: "false",
 			Description: "Append the letters of the group's drives, as mounted now, as arguments: d1 … dn.",
+		},
+		{
+			Name: "pass_status", Type: "bool", Default: "false",
+			Description: "Append the status parameters as arguments, after the letters: status=N, event=…, group=…, " +
+				"server=…, from=…, primary=…, attempt=N; what is not known is left out.",
 		},
 		{
 			Name: "mode", Type: "string", Default: `"service"`,
@@ -105,8 +114,8 @@ var schema = sdk.Schema{
 		},
 		{
 			Name: "log_file", Type: "string", Default: `""`,
-			Description: "Absolute path of the file to which the program's output is appended; empty: output.log in the " +
-				"application's work folder.",
+			Description: "Absolute path of the file to which the program's output is appended; empty: GROUP/NAME.log in " +
+				"the agent's log_dir. `orscore logs` shows it.",
 		},
 		{
 			Name: "log_max_mb", Type: "number", Default: "10",

@@ -920,6 +920,403 @@ func (x *ShutdownResponse) GetText() string {
 	return ""
 }
 
+type NotifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*NotifyRequest_Register
+	//	*NotifyRequest_Report
+	Message       isNotifyRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyRequest) Reset() {
+	*x = NotifyRequest{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyRequest) ProtoMessage() {}
+
+func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyRequest.ProtoReflect.Descriptor instead.
+func (*NotifyRequest) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *NotifyRequest) GetMessage() isNotifyRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetRegister() *Register {
+	if x != nil {
+		if x, ok := x.Message.(*NotifyRequest_Register); ok {
+			return x.Register
+		}
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetReport() *Report {
+	if x != nil {
+		if x, ok := x.Message.(*NotifyRequest_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+type isNotifyRequest_Message interface {
+	isNotifyRequest_Message()
+}
+
+type NotifyRequest_Register struct {
+	Register *Register `protobuf:"bytes,1,opt,name=register,proto3,oneof"`
+}
+
+type NotifyRequest_Report struct {
+	Report *Report `protobuf:"bytes,2,opt,name=report,proto3,oneof"`
+}
+
+func (*NotifyRequest_Register) isNotifyRequest_Message() {}
+
+func (*NotifyRequest_Report) isNotifyRequest_Message() {}
+
+type Register struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Program       string                 `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"` // its name, for people
+	Groups        []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`   // empty: all
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`    // what came after this position is told first; 0: only what comes from now on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Register) Reset() {
+	*x = Register{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Register) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Register) ProtoMessage() {}
+
+func (x *Register) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Register.ProtoReflect.Descriptor instead.
+func (*Register) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Register) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *Register) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Register) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+// Report says what a program did about what it was told.
+type Report struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`                          // a sentence
+	ExitCode      int32                  `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // of a run; 0: well
+	TookMs        int64                  `protobuf:"varint,4,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Report) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Report) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Report) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *Report) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+type NotifyResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Position uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`     // in this server's journal: it grows
+	AtMs     int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // milliseconds since 1970
+	// "registered": from now on. "coming": the storage is this server's. "arrived": the drives are mounted and may be used. "up": all its
+	// protected applications answer. "leaving": it is about to be stopped, so whoever uses its drives lets go. "left": it is gone.
+	Step          string         `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
+	Event         string         `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"` // how it came: takeover, switchover, failback, returned, start, resumed (ors.plugin.v1.Arrival)
+	Group         string         `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
+	Server        string         `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`   // this server
+	From          string         `protobuf:"bytes,7,opt,name=from,proto3" json:"from,omitempty"`       // that had it before; empty: nobody, or not known
+	Primary       string         `protobuf:"bytes,8,opt,name=primary,proto3" json:"primary,omitempty"` // where it is at home
+	Status        uint32         `protobuf:"varint,9,opt,name=status,proto3" json:"status,omitempty"`  // 0, or the sum of: 1 a drive has another letter than configured, 2 a drive was mounted with a problem
+	Drives        []*NotifyDrive `protobuf:"bytes,10,rep,name=drives,proto3" json:"drives,omitempty"`  // d1 … dn, from "arrived" on
+	Text          string         `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`      // a sentence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyResponse) Reset() {
+	*x = NotifyResponse{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyResponse) ProtoMessage() {}
+
+func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyResponse.ProtoReflect.Descriptor instead.
+func (*NotifyResponse) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *NotifyResponse) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *NotifyResponse) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *NotifyResponse) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
+}
+
+func (x *NotifyResponse) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *NotifyResponse) GetDrives() []*NotifyDrive {
+	if x != nil {
+		return x.Drives
+	}
+	return nil
+}
+
+func (x *NotifyResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type NotifyDrive struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Letter           string                 `protobuf:"bytes,1,opt,name=letter,proto3" json:"letter,omitempty"` // as mounted now
+	Path             string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`     // folder below which it is mounted
+	ConfiguredLetter string                 `protobuf:"bytes,3,opt,name=configured_letter,json=configuredLetter,proto3" json:"configured_letter,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *NotifyDrive) Reset() {
+	*x = NotifyDrive{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyDrive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyDrive) ProtoMessage() {}
+
+func (x *NotifyDrive) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyDrive.ProtoReflect.Descriptor instead.
+func (*NotifyDrive) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *NotifyDrive) GetLetter() string {
+	if x != nil {
+		return x.Letter
+	}
+	return ""
+}
+
+func (x *NotifyDrive) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *NotifyDrive) GetConfiguredLetter() string {
+	if x != nil {
+		return x.ConfiguredLetter
+	}
+	return ""
+}
+
 var File_ors_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_ors_control_v1_control_proto_rawDesc = "" +
@@ -979,7 +1376,37 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
 	"\x10ShutdownResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\x97\x05\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x84\x01\n" +
+	"\rNotifyRequest\x126\n" +
+	"\bregister\x18\x01 \x01(\v2\x18.ors.control.v1.RegisterH\x00R\bregister\x120\n" +
+	"\x06report\x18\x02 \x01(\v2\x16.ors.control.v1.ReportH\x00R\x06reportB\t\n" +
+	"\amessage\"R\n" +
+	"\bRegister\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\tR\x06groups\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"h\n" +
+	"\x06Report\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x17\n" +
+	"\atook_ms\x18\x04 \x01(\x03R\x06tookMs\"\xa8\x02\n" +
+	"\x0eNotifyResponse\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x13\n" +
+	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\tR\x04step\x12\x14\n" +
+	"\x05event\x18\x04 \x01(\tR\x05event\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\x12\x16\n" +
+	"\x06server\x18\x06 \x01(\tR\x06server\x12\x12\n" +
+	"\x04from\x18\a \x01(\tR\x04from\x12\x18\n" +
+	"\aprimary\x18\b \x01(\tR\aprimary\x12\x16\n" +
+	"\x06status\x18\t \x01(\rR\x06status\x123\n" +
+	"\x06drives\x18\n" +
+	" \x03(\v2\x1b.ors.control.v1.NotifyDriveR\x06drives\x12\x12\n" +
+	"\x04text\x18\v \x01(\tR\x04text\"f\n" +
+	"\vNotifyDrive\x12\x16\n" +
+	"\x06letter\x18\x01 \x01(\tR\x06letter\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12+\n" +
+	"\x11configured_letter\x18\x03 \x01(\tR\x10configuredLetter2\xe4\x05\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.ors.control.v1.StatusRequest\x1a\x1e.ors.control.v1.StatusResponse\x12F\n" +
 	"\x05Watch\x12\x1c.ors.control.v1.WatchRequest\x1a\x1d.ors.control.v1.WatchResponse0\x01\x12C\n" +
@@ -989,7 +1416,8 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\x05Clear\x12\x1c.ors.control.v1.ClearRequest\x1a\x1d.ors.control.v1.ClearResponse\x12A\n" +
 	"\x04Mode\x12\x1b.ors.control.v1.ModeRequest\x1a\x1c.ors.control.v1.ModeResponse\x12J\n" +
 	"\aRestart\x12\x1e.ors.control.v1.RestartRequest\x1a\x1f.ors.control.v1.RestartResponse\x12O\n" +
-	"\bShutdown\x12\x1f.ors.control.v1.ShutdownRequest\x1a .ors.control.v1.ShutdownResponse0\x01B7Z5github.com/orscore/ors/proto/ors/control/v1;controlv1b\x06proto3"
+	"\bShutdown\x12\x1f.ors.control.v1.ShutdownRequest\x1a .ors.control.v1.ShutdownResponse0\x01\x12K\n" +
+	"\x06Notify\x12\x1d.ors.control.v1.NotifyRequest\x1a\x1e.ors.control.v1.NotifyResponse(\x010\x01B7Z5github.com/orscore/ors/proto/ors/control/v1;controlv1b\x06proto3"
 
 var (
 	file_ors_control_v1_control_proto_rawDescOnce sync.Once
@@ -1003,7 +1431,7 @@ func file_ors_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_ors_control_v1_control_proto_rawDescData
 }
 
-var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_ors_control_v1_control_proto_goTypes = []any{
 	(*StatusRequest)(nil),    // 0: ors.control.v1.StatusRequest
 	(*StatusResponse)(nil),   // 1: ors.control.v1.StatusResponse
@@ -1023,31 +1451,41 @@ var file_ors_control_v1_control_proto_goTypes = []any{
 	(*RestartResponse)(nil),  // 15: ors.control.v1.RestartResponse
 	(*ShutdownRequest)(nil),  // 16: ors.control.v1.ShutdownRequest
 	(*ShutdownResponse)(nil), // 17: ors.control.v1.ShutdownResponse
+	(*NotifyRequest)(nil),    // 18: ors.control.v1.NotifyRequest
+	(*Register)(nil),         // 19: ors.control.v1.Register
+	(*Report)(nil),           // 20: ors.control.v1.Report
+	(*NotifyResponse)(nil),   // 21: ors.control.v1.NotifyResponse
+	(*NotifyDrive)(nil),      // 22: ors.control.v1.NotifyDrive
 }
 var file_ors_control_v1_control_proto_depIdxs = []int32{
-	0,  // 0: ors.control.v1.ControlService.Status:input_type -> ors.control.v1.StatusRequest
-	2,  // 1: ors.control.v1.ControlService.Watch:input_type -> ors.control.v1.WatchRequest
-	4,  // 2: ors.control.v1.ControlService.Move:input_type -> ors.control.v1.MoveRequest
-	6,  // 3: ors.control.v1.ControlService.Events:input_type -> ors.control.v1.EventsRequest
-	8,  // 4: ors.control.v1.ControlService.Map:input_type -> ors.control.v1.MapRequest
-	10, // 5: ors.control.v1.ControlService.Clear:input_type -> ors.control.v1.ClearRequest
-	12, // 6: ors.control.v1.ControlService.Mode:input_type -> ors.control.v1.ModeRequest
-	14, // 7: ors.control.v1.ControlService.Restart:input_type -> ors.control.v1.RestartRequest
-	16, // 8: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
-	1,  // 9: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
-	3,  // 10: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
-	5,  // 11: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
-	7,  // 12: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
-	9,  // 13: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
-	11, // 14: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
-	13, // 15: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
-	15, // 16: ors.control.v1.ControlService.Restart:output_type -> ors.control.v1.RestartResponse
-	17, // 17: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
-	9,  // [9:18] is the sub-list for method output_type
-	0,  // [0:9] is the sub-list for method input_type
-	0,  // [0:0] is the sub-list for extension type_name
-	0,  // [0:0] is the sub-list for extension extendee
-	0,  // [0:0] is the sub-list for field type_name
+	19, // 0: ors.control.v1.NotifyRequest.register:type_name -> ors.control.v1.Register
+	20, // 1: ors.control.v1.NotifyRequest.report:type_name -> ors.control.v1.Report
+	22, // 2: ors.control.v1.NotifyResponse.drives:type_name -> ors.control.v1.NotifyDrive
+	0,  // 3: ors.control.v1.ControlService.Status:input_type -> ors.control.v1.StatusRequest
+	2,  // 4: ors.control.v1.ControlService.Watch:input_type -> ors.control.v1.WatchRequest
+	4,  // 5: ors.control.v1.ControlService.Move:input_type -> ors.control.v1.MoveRequest
+	6,  // 6: ors.control.v1.ControlService.Events:input_type -> ors.control.v1.EventsRequest
+	8,  // 7: ors.control.v1.ControlService.Map:input_type -> ors.control.v1.MapRequest
+	10, // 8: ors.control.v1.ControlService.Clear:input_type -> ors.control.v1.ClearRequest
+	12, // 9: ors.control.v1.ControlService.Mode:input_type -> ors.control.v1.ModeRequest
+	14, // 10: ors.control.v1.ControlService.Restart:input_type -> ors.control.v1.RestartRequest
+	16, // 11: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
+	18, // 12: ors.control.v1.ControlService.Notify:input_type -> ors.control.v1.NotifyRequest
+	1,  // 13: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
+	3,  // 14: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
+	5,  // 15: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
+	7,  // 16: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
+	9,  // 17: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
+	11, // 18: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
+	13, // 19: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
+	15, // 20: ors.control.v1.ControlService.Restart:output_type -> ors.control.v1.RestartResponse
+	17, // 21: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
+	21, // 22: ors.control.v1.ControlService.Notify:output_type -> ors.control.v1.NotifyResponse
+	13, // [13:23] is the sub-list for method output_type
+	3,  // [3:13] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_ors_control_v1_control_proto_init() }
@@ -1056,13 +1494,17 @@ func file_ors_control_v1_control_proto_init() {
 		return
 	}
 	file_ors_control_v1_control_proto_msgTypes[12].OneofWrappers = []any{}
+	file_ors_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+		(*NotifyRequest_Register)(nil),
+		(*NotifyRequest_Report)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_control_v1_control_proto_rawDesc), len(file_ors_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

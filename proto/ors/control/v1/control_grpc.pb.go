@@ -31,6 +31,7 @@ const (
 	ControlService_Mode_FullMethodName     = "/ors.control.v1.ControlService/Mode"
 	ControlService_Restart_FullMethodName  = "/ors.control.v1.ControlService/Restart"
 	ControlService_Shutdown_FullMethodName = "/ors.control.v1.ControlService/Shutdown"
+	ControlService_Notify_FullMethodName   = "/ors.control.v1.ControlService/Notify"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -56,6 +57,11 @@ type ControlServiceClient interface {
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error)
+	// Notify registers a program that is no plugin: it is told of every group that comes to this server and leaves it, with the drives'
+	// letters, for as long as the stream is open. The first message from the program is Register; the first one to it has the step
+	// "registered". A program may answer what it was told with Reports: they are kept beside it, for `orscore status --switchover`.
+	// Nothing waits for a program, and none is told twice; one that was away gives the newest position that it has seen.
+	Notify(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[NotifyRequest, NotifyResponse], error)
 }
 
 type controlServiceClient struct {
@@ -192,6 +198,19 @@ func (c *controlServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_ShutdownClient = grpc.ServerStreamingClient[ShutdownResponse]
 
+func (c *controlServiceClient) Notify(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[NotifyRequest, NotifyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[4], ControlService_Notify_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[NotifyRequest, NotifyResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_NotifyClient = grpc.BidiStreamingClient[NotifyRequest, NotifyResponse]
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -215,6 +234,11 @@ type ControlServiceServer interface {
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error
+	// Notify registers a program that is no plugin: it is told of every group that comes to this server and leaves it, with the drives'
+	// letters, for as long as the stream is open. The first message from the program is Register; the first one to it has the step
+	// "registered". A program may answer what it was told with Reports: they are kept beside it, for `orscore status --switchover`.
+	// Nothing waits for a program, and none is told twice; one that was away gives the newest position that it has seen.
+	Notify(grpc.BidiStreamingServer[NotifyRequest, NotifyResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -251,6 +275,9 @@ func (UnimplementedControlServiceServer) Restart(context.Context, *RestartReques
 }
 func (UnimplementedControlServiceServer) Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error {
 	return status.Error(codes.Unimplemented, "method Shutdown not implemented")
+}
+func (UnimplementedControlServiceServer) Notify(grpc.BidiStreamingServer[NotifyRequest, NotifyResponse]) error {
+	return status.Error(codes.Unimplemented, "method Notify not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -407,6 +434,13 @@ func _ControlService_Shutdown_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_ShutdownServer = grpc.ServerStreamingServer[ShutdownResponse]
 
+func _ControlService_Notify_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServiceServer).Notify(&grpc.GenericServerStream[NotifyRequest, NotifyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_NotifyServer = grpc.BidiStreamingServer[NotifyRequest, NotifyResponse]
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -455,6 +489,12 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Shutdown",
 			Handler:       _ControlService_Shutdown_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Notify",
+			Handler:       _ControlService_Notify_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "ors/control/v1/control.proto",

@@ -185,7 +185,7 @@ func (x Problem_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Severity.Descriptor instead.
 func (Problem_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{12, 0}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // Caller names the core that calls. A plugin keeps, per application, the newest epoch it has seen.
@@ -259,13 +259,17 @@ func (x *Caller) GetOperationId() string {
 
 // Application is one protected instance as configured.
 type Application struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Config        []byte                 `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`                  // JSON, decoded by the core with this plugin's schema; all attributes present, defaults filled in
-	Drives        []*Drive               `protobuf:"bytes,4,rep,name=drives,proto3" json:"drives,omitempty"`                  // in the order of the configuration: d1 … dn
-	WorkDir       string                 `protobuf:"bytes,5,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"` // a folder of this application on this server, for the plugin's use: not on switched storage
-	Primary       string                 `protobuf:"bytes,6,opt,name=primary,proto3" json:"primary,omitempty"`                // the server where its group is at home; empty from a core that does not tell
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Group   string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Config  []byte                 `protobuf:"bytes,3,opt,name=config,proto3" json:"config,omitempty"`                  // JSON, decoded by the core with this plugin's schema; all attributes present, defaults filled in
+	Drives  []*Drive               `protobuf:"bytes,4,rep,name=drives,proto3" json:"drives,omitempty"`                  // in the order of the configuration: d1 … dn
+	WorkDir string                 `protobuf:"bytes,5,opt,name=work_dir,json=workDir,proto3" json:"work_dir,omitempty"` // a folder of this application on this server, for the plugin's use: not on switched storage
+	Primary string                 `protobuf:"bytes,6,opt,name=primary,proto3" json:"primary,omitempty"`                // the server where its group is at home; empty from a core that does not tell
+	Arrival *Arrival               `protobuf:"bytes,7,opt,name=arrival,proto3" json:"arrival,omitempty"`                // how its group has come to this server; empty where it is not here, and from a core that does not tell
+	// File on this server for the output of its processes, in a folder that is there: `orscore logs` shows it. Where the config block has
+	// an attribute log_file at its top, and that is not empty, it shows that file instead. Empty from a core that does not tell.
+	LogFile       string `protobuf:"bytes,8,opt,name=log_file,json=logFile,proto3" json:"log_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +346,91 @@ func (x *Application) GetPrimary() string {
 	return ""
 }
 
+func (x *Application) GetArrival() *Arrival {
+	if x != nil {
+		return x.Arrival
+	}
+	return nil
+}
+
+func (x *Application) GetLogFile() string {
+	if x != nil {
+		return x.LogFile
+	}
+	return ""
+}
+
+// Arrival says how a group has come to the server where it is.
+type Arrival struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "takeover": the partner was lost. "switchover": moved in a planned way, away from its primary. "failback": the same, home to its
+	// primary. "returned": a planned move did not work and it is back. "start": nobody had it. "resumed": it was here before this core.
+	Event         string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`        // server that had it before; empty when nobody had, or it is not known
+	Status        uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`   // 0, or the sum of: 1 a drive has another letter than configured, 2 a drive was mounted with a problem
+	Attempt       uint32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"` // in Start: 1 for the first start since the group came, 2 for the first restart, …; otherwise 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Arrival) Reset() {
+	*x = Arrival{}
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Arrival) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Arrival) ProtoMessage() {}
+
+func (x *Arrival) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Arrival.ProtoReflect.Descriptor instead.
+func (*Arrival) Descriptor() ([]byte, []int) {
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Arrival) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Arrival) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Arrival) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Arrival) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
 type Drive struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Letter           string                 `protobuf:"bytes,1,opt,name=letter,proto3" json:"letter,omitempty"`                                             // as mounted now, such as "E:"
@@ -353,7 +442,7 @@ type Drive struct {
 
 func (x *Drive) Reset() {
 	*x = Drive{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[2]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +454,7 @@ func (x *Drive) String() string {
 func (*Drive) ProtoMessage() {}
 
 func (x *Drive) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[2]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +467,7 @@ func (x *Drive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drive.ProtoReflect.Descriptor instead.
 func (*Drive) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{2}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Drive) GetLetter() string {
@@ -410,7 +499,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[3]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +511,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[3]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +524,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{3}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
 }
 
 type InfoResponse struct {
@@ -451,7 +540,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +552,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +565,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InfoResponse) GetKind() string {
@@ -522,7 +611,7 @@ type SchemaRequest struct {
 
 func (x *SchemaRequest) Reset() {
 	*x = SchemaRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +623,7 @@ func (x *SchemaRequest) String() string {
 func (*SchemaRequest) ProtoMessage() {}
 
 func (x *SchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +636,7 @@ func (x *SchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaRequest.ProtoReflect.Descriptor instead.
 func (*SchemaRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
 }
 
 type SchemaResponse struct {
@@ -559,7 +648,7 @@ type SchemaResponse struct {
 
 func (x *SchemaResponse) Reset() {
 	*x = SchemaResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +660,7 @@ func (x *SchemaResponse) String() string {
 func (*SchemaResponse) ProtoMessage() {}
 
 func (x *SchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +673,7 @@ func (x *SchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaResponse.ProtoReflect.Descriptor instead.
 func (*SchemaResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SchemaResponse) GetSchema() *Block {
@@ -606,7 +695,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +707,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +720,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Block) GetAttributes() []*Attribute {
@@ -669,7 +758,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +770,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +783,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Attribute) GetName() string {
@@ -752,7 +841,7 @@ type NestedBlock struct {
 
 func (x *NestedBlock) Reset() {
 	*x = NestedBlock{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +853,7 @@ func (x *NestedBlock) String() string {
 func (*NestedBlock) ProtoMessage() {}
 
 func (x *NestedBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +866,7 @@ func (x *NestedBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NestedBlock.ProtoReflect.Descriptor instead.
 func (*NestedBlock) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NestedBlock) GetName() string {
@@ -828,7 +917,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +929,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +942,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ValidateRequest) GetApplication() *Application {
@@ -879,7 +968,7 @@ type ValidateResponse struct {
 
 func (x *ValidateResponse) Reset() {
 	*x = ValidateResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +980,7 @@ func (x *ValidateResponse) String() string {
 func (*ValidateResponse) ProtoMessage() {}
 
 func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +993,7 @@ func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
 func (*ValidateResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ValidateResponse) GetProblems() []*Problem {
@@ -927,7 +1016,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1028,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1041,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Problem) GetSeverity() Problem_Severity {
@@ -994,7 +1083,7 @@ type ReadyRequest struct {
 
 func (x *ReadyRequest) Reset() {
 	*x = ReadyRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1095,7 @@ func (x *ReadyRequest) String() string {
 func (*ReadyRequest) ProtoMessage() {}
 
 func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1108,7 @@ func (x *ReadyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyRequest.ProtoReflect.Descriptor instead.
 func (*ReadyRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadyRequest) GetCaller() *Caller {
@@ -1052,7 +1141,7 @@ type ReadyResponse struct {
 
 func (x *ReadyResponse) Reset() {
 	*x = ReadyResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1153,7 @@ func (x *ReadyResponse) String() string {
 func (*ReadyResponse) ProtoMessage() {}
 
 func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1166,7 @@ func (x *ReadyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadyResponse.ProtoReflect.Descriptor instead.
 func (*ReadyResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadyResponse) GetProblems() []*Problem {
@@ -1098,7 +1187,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1199,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1212,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StartRequest) GetCaller() *Caller {
@@ -1160,7 +1249,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1261,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1274,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartResponse) GetEvent() isStartResponse_Event {
@@ -1239,7 +1328,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1340,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1353,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Progress) GetStep() string {
@@ -1293,7 +1382,7 @@ type Handle struct {
 
 func (x *Handle) Reset() {
 	*x = Handle{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1394,7 @@ func (x *Handle) String() string {
 func (*Handle) ProtoMessage() {}
 
 func (x *Handle) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1407,7 @@ func (x *Handle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handle.ProtoReflect.Descriptor instead.
 func (*Handle) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Handle) GetVersion() uint32 {
@@ -1346,7 +1435,7 @@ type RecoverRequest struct {
 
 func (x *RecoverRequest) Reset() {
 	*x = RecoverRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1447,7 @@ func (x *RecoverRequest) String() string {
 func (*RecoverRequest) ProtoMessage() {}
 
 func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1460,7 @@ func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
 func (*RecoverRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RecoverRequest) GetCaller() *Caller {
@@ -1406,7 +1495,7 @@ type RecoverResponse struct {
 
 func (x *RecoverResponse) Reset() {
 	*x = RecoverResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1507,7 @@ func (x *RecoverResponse) String() string {
 func (*RecoverResponse) ProtoMessage() {}
 
 func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1520,7 @@ func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
 func (*RecoverResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecoverResponse) GetState() RunState {
@@ -1466,7 +1555,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1567,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1580,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProbeRequest) GetCaller() *Caller {
@@ -1526,7 +1615,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1627,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1640,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProbeResponse) GetHealth() Health {
@@ -1586,7 +1675,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1687,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1700,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StopRequest) GetCaller() *Caller {
@@ -1645,7 +1734,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1746,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1759,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StopResponse) GetState() RunState {
@@ -1698,7 +1787,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1799,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1812,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *KillRequest) GetCaller() *Caller {
@@ -1757,7 +1846,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1858,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1871,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *KillResponse) GetState() RunState {
@@ -1811,7 +1900,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1912,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1925,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EventsRequest) GetKind() string {
@@ -1875,7 +1964,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1976,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1989,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 type RenewRequest struct {
@@ -1918,7 +2007,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2019,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2032,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RenewRequest) GetCaller() *Caller {
@@ -1990,7 +2079,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2091,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_ors_plugin_v1_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2104,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
+	return file_ors_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RenewResponse) GetDetail() string {
@@ -2034,14 +2123,21 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12!\n" +
-	"\foperation_id\x18\x04 \x01(\tR\voperationId\"\xb2\x01\n" +
+	"\foperation_id\x18\x04 \x01(\tR\voperationId\"\xff\x01\n" +
 	"\vApplication\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x03 \x01(\fR\x06config\x12,\n" +
 	"\x06drives\x18\x04 \x03(\v2\x14.ors.plugin.v1.DriveR\x06drives\x12\x19\n" +
 	"\bwork_dir\x18\x05 \x01(\tR\aworkDir\x12\x18\n" +
-	"\aprimary\x18\x06 \x01(\tR\aprimary\"`\n" +
+	"\aprimary\x18\x06 \x01(\tR\aprimary\x120\n" +
+	"\aarrival\x18\a \x01(\v2\x16.ors.plugin.v1.ArrivalR\aarrival\x12\x19\n" +
+	"\blog_file\x18\b \x01(\tR\alogFile\"e\n" +
+	"\aArrival\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\rR\aattempt\"`\n" +
 	"\x05Drive\x12\x16\n" +
 	"\x06letter\x18\x01 \x01(\tR\x06letter\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12+\n" +
@@ -2189,110 +2285,112 @@ func file_ors_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_ors_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ors_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_ors_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_ors_plugin_v1_plugin_proto_goTypes = []any{
 	(RunState)(0),            // 0: ors.plugin.v1.RunState
 	(Health)(0),              // 1: ors.plugin.v1.Health
 	(Problem_Severity)(0),    // 2: ors.plugin.v1.Problem.Severity
 	(*Caller)(nil),           // 3: ors.plugin.v1.Caller
 	(*Application)(nil),      // 4: ors.plugin.v1.Application
-	(*Drive)(nil),            // 5: ors.plugin.v1.Drive
-	(*InfoRequest)(nil),      // 6: ors.plugin.v1.InfoRequest
-	(*InfoResponse)(nil),     // 7: ors.plugin.v1.InfoResponse
-	(*SchemaRequest)(nil),    // 8: ors.plugin.v1.SchemaRequest
-	(*SchemaResponse)(nil),   // 9: ors.plugin.v1.SchemaResponse
-	(*Block)(nil),            // 10: ors.plugin.v1.Block
-	(*Attribute)(nil),        // 11: ors.plugin.v1.Attribute
-	(*NestedBlock)(nil),      // 12: ors.plugin.v1.NestedBlock
-	(*ValidateRequest)(nil),  // 13: ors.plugin.v1.ValidateRequest
-	(*ValidateResponse)(nil), // 14: ors.plugin.v1.ValidateResponse
-	(*Problem)(nil),          // 15: ors.plugin.v1.Problem
-	(*ReadyRequest)(nil),     // 16: ors.plugin.v1.ReadyRequest
-	(*ReadyResponse)(nil),    // 17: ors.plugin.v1.ReadyResponse
-	(*StartRequest)(nil),     // 18: ors.plugin.v1.StartRequest
-	(*StartResponse)(nil),    // 19: ors.plugin.v1.StartResponse
-	(*Progress)(nil),         // 20: ors.plugin.v1.Progress
-	(*Handle)(nil),           // 21: ors.plugin.v1.Handle
-	(*RecoverRequest)(nil),   // 22: ors.plugin.v1.RecoverRequest
-	(*RecoverResponse)(nil),  // 23: ors.plugin.v1.RecoverResponse
-	(*ProbeRequest)(nil),     // 24: ors.plugin.v1.ProbeRequest
-	(*ProbeResponse)(nil),    // 25: ors.plugin.v1.ProbeResponse
-	(*StopRequest)(nil),      // 26: ors.plugin.v1.StopRequest
-	(*StopResponse)(nil),     // 27: ors.plugin.v1.StopResponse
-	(*KillRequest)(nil),      // 28: ors.plugin.v1.KillRequest
-	(*KillResponse)(nil),     // 29: ors.plugin.v1.KillResponse
-	(*EventsRequest)(nil),    // 30: ors.plugin.v1.EventsRequest
-	(*EventsResponse)(nil),   // 31: ors.plugin.v1.EventsResponse
-	(*RenewRequest)(nil),     // 32: ors.plugin.v1.RenewRequest
-	(*RenewResponse)(nil),    // 33: ors.plugin.v1.RenewResponse
+	(*Arrival)(nil),          // 5: ors.plugin.v1.Arrival
+	(*Drive)(nil),            // 6: ors.plugin.v1.Drive
+	(*InfoRequest)(nil),      // 7: ors.plugin.v1.InfoRequest
+	(*InfoResponse)(nil),     // 8: ors.plugin.v1.InfoResponse
+	(*SchemaRequest)(nil),    // 9: ors.plugin.v1.SchemaRequest
+	(*SchemaResponse)(nil),   // 10: ors.plugin.v1.SchemaResponse
+	(*Block)(nil),            // 11: ors.plugin.v1.Block
+	(*Attribute)(nil),        // 12: ors.plugin.v1.Attribute
+	(*NestedBlock)(nil),      // 13: ors.plugin.v1.NestedBlock
+	(*ValidateRequest)(nil),  // 14: ors.plugin.v1.ValidateRequest
+	(*ValidateResponse)(nil), // 15: ors.plugin.v1.ValidateResponse
+	(*Problem)(nil),          // 16: ors.plugin.v1.Problem
+	(*ReadyRequest)(nil),     // 17: ors.plugin.v1.ReadyRequest
+	(*ReadyResponse)(nil),    // 18: ors.plugin.v1.ReadyResponse
+	(*StartRequest)(nil),     // 19: ors.plugin.v1.StartRequest
+	(*StartResponse)(nil),    // 20: ors.plugin.v1.StartResponse
+	(*Progress)(nil),         // 21: ors.plugin.v1.Progress
+	(*Handle)(nil),           // 22: ors.plugin.v1.Handle
+	(*RecoverRequest)(nil),   // 23: ors.plugin.v1.RecoverRequest
+	(*RecoverResponse)(nil),  // 24: ors.plugin.v1.RecoverResponse
+	(*ProbeRequest)(nil),     // 25: ors.plugin.v1.ProbeRequest
+	(*ProbeResponse)(nil),    // 26: ors.plugin.v1.ProbeResponse
+	(*StopRequest)(nil),      // 27: ors.plugin.v1.StopRequest
+	(*StopResponse)(nil),     // 28: ors.plugin.v1.StopResponse
+	(*KillRequest)(nil),      // 29: ors.plugin.v1.KillRequest
+	(*KillResponse)(nil),     // 30: ors.plugin.v1.KillResponse
+	(*EventsRequest)(nil),    // 31: ors.plugin.v1.EventsRequest
+	(*EventsResponse)(nil),   // 32: ors.plugin.v1.EventsResponse
+	(*RenewRequest)(nil),     // 33: ors.plugin.v1.RenewRequest
+	(*RenewResponse)(nil),    // 34: ors.plugin.v1.RenewResponse
 }
 var file_ors_plugin_v1_plugin_proto_depIdxs = []int32{
-	5,  // 0: ors.plugin.v1.Application.drives:type_name -> ors.plugin.v1.Drive
-	10, // 1: ors.plugin.v1.SchemaResponse.schema:type_name -> ors.plugin.v1.Block
-	11, // 2: ors.plugin.v1.Block.attributes:type_name -> ors.plugin.v1.Attribute
-	12, // 3: ors.plugin.v1.Block.blocks:type_name -> ors.plugin.v1.NestedBlock
-	10, // 4: ors.plugin.v1.NestedBlock.block:type_name -> ors.plugin.v1.Block
-	4,  // 5: ors.plugin.v1.ValidateRequest.application:type_name -> ors.plugin.v1.Application
-	4,  // 6: ors.plugin.v1.ValidateRequest.all:type_name -> ors.plugin.v1.Application
-	15, // 7: ors.plugin.v1.ValidateResponse.problems:type_name -> ors.plugin.v1.Problem
-	2,  // 8: ors.plugin.v1.Problem.severity:type_name -> ors.plugin.v1.Problem.Severity
-	3,  // 9: ors.plugin.v1.ReadyRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 10: ors.plugin.v1.ReadyRequest.application:type_name -> ors.plugin.v1.Application
-	4,  // 11: ors.plugin.v1.ReadyRequest.all:type_name -> ors.plugin.v1.Application
-	15, // 12: ors.plugin.v1.ReadyResponse.problems:type_name -> ors.plugin.v1.Problem
-	3,  // 13: ors.plugin.v1.StartRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 14: ors.plugin.v1.StartRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 15: ors.plugin.v1.StartRequest.previous:type_name -> ors.plugin.v1.Handle
-	20, // 16: ors.plugin.v1.StartResponse.progress:type_name -> ors.plugin.v1.Progress
-	21, // 17: ors.plugin.v1.StartResponse.started:type_name -> ors.plugin.v1.Handle
-	3,  // 18: ors.plugin.v1.RecoverRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 19: ors.plugin.v1.RecoverRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 20: ors.plugin.v1.RecoverRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 21: ors.plugin.v1.RecoverResponse.state:type_name -> ors.plugin.v1.RunState
-	21, // 22: ors.plugin.v1.RecoverResponse.handle:type_name -> ors.plugin.v1.Handle
-	3,  // 23: ors.plugin.v1.ProbeRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 24: ors.plugin.v1.ProbeRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 25: ors.plugin.v1.ProbeRequest.handle:type_name -> ors.plugin.v1.Handle
-	1,  // 26: ors.plugin.v1.ProbeResponse.health:type_name -> ors.plugin.v1.Health
-	3,  // 27: ors.plugin.v1.StopRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 28: ors.plugin.v1.StopRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 29: ors.plugin.v1.StopRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 30: ors.plugin.v1.StopResponse.state:type_name -> ors.plugin.v1.RunState
-	3,  // 31: ors.plugin.v1.KillRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 32: ors.plugin.v1.KillRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 33: ors.plugin.v1.KillRequest.handle:type_name -> ors.plugin.v1.Handle
-	0,  // 34: ors.plugin.v1.KillResponse.state:type_name -> ors.plugin.v1.RunState
-	5,  // 35: ors.plugin.v1.EventsRequest.drives:type_name -> ors.plugin.v1.Drive
-	3,  // 36: ors.plugin.v1.RenewRequest.caller:type_name -> ors.plugin.v1.Caller
-	4,  // 37: ors.plugin.v1.RenewRequest.application:type_name -> ors.plugin.v1.Application
-	21, // 38: ors.plugin.v1.RenewRequest.handle:type_name -> ors.plugin.v1.Handle
-	6,  // 39: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
-	8,  // 40: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
-	13, // 41: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
-	16, // 42: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
-	18, // 43: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
-	22, // 44: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
-	24, // 45: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
-	26, // 46: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
-	28, // 47: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
-	30, // 48: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
-	32, // 49: ors.plugin.v1.PluginService.Renew:input_type -> ors.plugin.v1.RenewRequest
-	7,  // 50: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
-	9,  // 51: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
-	14, // 52: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
-	17, // 53: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
-	19, // 54: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
-	23, // 55: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
-	25, // 56: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
-	27, // 57: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
-	29, // 58: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
-	31, // 59: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
-	33, // 60: ors.plugin.v1.PluginService.Renew:output_type -> ors.plugin.v1.RenewResponse
-	50, // [50:61] is the sub-list for method output_type
-	39, // [39:50] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	6,  // 0: ors.plugin.v1.Application.drives:type_name -> ors.plugin.v1.Drive
+	5,  // 1: ors.plugin.v1.Application.arrival:type_name -> ors.plugin.v1.Arrival
+	11, // 2: ors.plugin.v1.SchemaResponse.schema:type_name -> ors.plugin.v1.Block
+	12, // 3: ors.plugin.v1.Block.attributes:type_name -> ors.plugin.v1.Attribute
+	13, // 4: ors.plugin.v1.Block.blocks:type_name -> ors.plugin.v1.NestedBlock
+	11, // 5: ors.plugin.v1.NestedBlock.block:type_name -> ors.plugin.v1.Block
+	4,  // 6: ors.plugin.v1.ValidateRequest.application:type_name -> ors.plugin.v1.Application
+	4,  // 7: ors.plugin.v1.ValidateRequest.all:type_name -> ors.plugin.v1.Application
+	16, // 8: ors.plugin.v1.ValidateResponse.problems:type_name -> ors.plugin.v1.Problem
+	2,  // 9: ors.plugin.v1.Problem.severity:type_name -> ors.plugin.v1.Problem.Severity
+	3,  // 10: ors.plugin.v1.ReadyRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 11: ors.plugin.v1.ReadyRequest.application:type_name -> ors.plugin.v1.Application
+	4,  // 12: ors.plugin.v1.ReadyRequest.all:type_name -> ors.plugin.v1.Application
+	16, // 13: ors.plugin.v1.ReadyResponse.problems:type_name -> ors.plugin.v1.Problem
+	3,  // 14: ors.plugin.v1.StartRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 15: ors.plugin.v1.StartRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 16: ors.plugin.v1.StartRequest.previous:type_name -> ors.plugin.v1.Handle
+	21, // 17: ors.plugin.v1.StartResponse.progress:type_name -> ors.plugin.v1.Progress
+	22, // 18: ors.plugin.v1.StartResponse.started:type_name -> ors.plugin.v1.Handle
+	3,  // 19: ors.plugin.v1.RecoverRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 20: ors.plugin.v1.RecoverRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 21: ors.plugin.v1.RecoverRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 22: ors.plugin.v1.RecoverResponse.state:type_name -> ors.plugin.v1.RunState
+	22, // 23: ors.plugin.v1.RecoverResponse.handle:type_name -> ors.plugin.v1.Handle
+	3,  // 24: ors.plugin.v1.ProbeRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 25: ors.plugin.v1.ProbeRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 26: ors.plugin.v1.ProbeRequest.handle:type_name -> ors.plugin.v1.Handle
+	1,  // 27: ors.plugin.v1.ProbeResponse.health:type_name -> ors.plugin.v1.Health
+	3,  // 28: ors.plugin.v1.StopRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 29: ors.plugin.v1.StopRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 30: ors.plugin.v1.StopRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 31: ors.plugin.v1.StopResponse.state:type_name -> ors.plugin.v1.RunState
+	3,  // 32: ors.plugin.v1.KillRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 33: ors.plugin.v1.KillRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 34: ors.plugin.v1.KillRequest.handle:type_name -> ors.plugin.v1.Handle
+	0,  // 35: ors.plugin.v1.KillResponse.state:type_name -> ors.plugin.v1.RunState
+	6,  // 36: ors.plugin.v1.EventsRequest.drives:type_name -> ors.plugin.v1.Drive
+	3,  // 37: ors.plugin.v1.RenewRequest.caller:type_name -> ors.plugin.v1.Caller
+	4,  // 38: ors.plugin.v1.RenewRequest.application:type_name -> ors.plugin.v1.Application
+	22, // 39: ors.plugin.v1.RenewRequest.handle:type_name -> ors.plugin.v1.Handle
+	7,  // 40: ors.plugin.v1.PluginService.Info:input_type -> ors.plugin.v1.InfoRequest
+	9,  // 41: ors.plugin.v1.PluginService.Schema:input_type -> ors.plugin.v1.SchemaRequest
+	14, // 42: ors.plugin.v1.PluginService.Validate:input_type -> ors.plugin.v1.ValidateRequest
+	17, // 43: ors.plugin.v1.PluginService.Ready:input_type -> ors.plugin.v1.ReadyRequest
+	19, // 44: ors.plugin.v1.PluginService.Start:input_type -> ors.plugin.v1.StartRequest
+	23, // 45: ors.plugin.v1.PluginService.Recover:input_type -> ors.plugin.v1.RecoverRequest
+	25, // 46: ors.plugin.v1.PluginService.Probe:input_type -> ors.plugin.v1.ProbeRequest
+	27, // 47: ors.plugin.v1.PluginService.Stop:input_type -> ors.plugin.v1.StopRequest
+	29, // 48: ors.plugin.v1.PluginService.Kill:input_type -> ors.plugin.v1.KillRequest
+	31, // 49: ors.plugin.v1.PluginService.Events:input_type -> ors.plugin.v1.EventsRequest
+	33, // 50: ors.plugin.v1.PluginService.Renew:input_type -> ors.plugin.v1.RenewRequest
+	8,  // 51: ors.plugin.v1.PluginService.Info:output_type -> ors.plugin.v1.InfoResponse
+	10, // 52: ors.plugin.v1.PluginService.Schema:output_type -> ors.plugin.v1.SchemaResponse
+	15, // 53: ors.plugin.v1.PluginService.Validate:output_type -> ors.plugin.v1.ValidateResponse
+	18, // 54: ors.plugin.v1.PluginService.Ready:output_type -> ors.plugin.v1.ReadyResponse
+	20, // 55: ors.plugin.v1.PluginService.Start:output_type -> ors.plugin.v1.StartResponse
+	24, // 56: ors.plugin.v1.PluginService.Recover:output_type -> ors.plugin.v1.RecoverResponse
+	26, // 57: ors.plugin.v1.PluginService.Probe:output_type -> ors.plugin.v1.ProbeResponse
+	28, // 58: ors.plugin.v1.PluginService.Stop:output_type -> ors.plugin.v1.StopResponse
+	30, // 59: ors.plugin.v1.PluginService.Kill:output_type -> ors.plugin.v1.KillResponse
+	32, // 60: ors.plugin.v1.PluginService.Events:output_type -> ors.plugin.v1.EventsResponse
+	34, // 61: ors.plugin.v1.PluginService.Renew:output_type -> ors.plugin.v1.RenewResponse
+	51, // [51:62] is the sub-list for method output_type
+	40, // [40:51] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_ors_plugin_v1_plugin_proto_init() }
@@ -2300,7 +2398,7 @@ func file_ors_plugin_v1_plugin_proto_init() {
 	if File_ors_plugin_v1_plugin_proto != nil {
 		return
 	}
-	file_ors_plugin_v1_plugin_proto_msgTypes[16].OneofWrappers = []any{
+	file_ors_plugin_v1_plugin_proto_msgTypes[17].OneofWrappers = []any{
 		(*StartResponse_Progress)(nil),
 		(*StartResponse_Started)(nil),
 	}
@@ -2310,7 +2408,7 @@ func file_ors_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_plugin_v1_plugin_proto_rawDesc), len(file_ors_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/orscore/ors/core/arrival"
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/store"
+)
+
+// told is what a server has told of a group since position after, as "step event from".
+func (p *pair) toldOf(server, group string, after uint64) (out []string, newest arrival.Notice) {
+	p.t.Helper()
+	log, err := store.ReadLog(filepath.Join(p.dir, server, "state"), store.JournalName)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, r := range log.Records {
+		if n, ok := arrival.Of(r); ok && n.Group == group && n.Pos > after {
+			out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s %s", n.Step, n.Event, n.From)))
+			newest = n
+		}
+	}
+	return out, newest
+}
+
+// waitTold waits for what a server tells of a group behind position after, and returns the newest of it.
+func (p *pair) waitTold(server, group string, after uint64, want ...string) arrival.Notice {
+	p.t.Helper()
+	var got []string
+	var newest arrival.Notice
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if got, newest = p.toldOf(server, group, after); slices.Equal(got, want) {
+			return newest
+		}
+	}
+	p.t.Fatalf("%s told of %s: %q, want %q", server, group, got, want)
+	return newest
+}
+
+// TestArrivals: how a group has come to a server is told to the journal, so to registered programs, and to plugins: for
+// every way there is.
+func TestArrivals(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	home := p.waitTold("rocky", "one", 0, "coming start", "arrived start", "up start")
+	if len(home.Drives) != 1 || home.Drives[0].Letter != "E:" || home.Status != 0 || home.Primary != "rocky" {
+		t.Errorf("at home: %+v", home)
+	}
+	// an agent that is started anew finds it as it was
+	p.sides["rocky"].kill()
+	p.start("rocky")
+	home = p.waitTold("rocky", "one", home.Pos, "coming resumed", "arrived resumed", "up resumed")
+
+	p.powerOff("rocky")
+	away := p.waitTold("apollo", "one", 0, "coming takeover rocky", "arrived takeover rocky", "up takeover rocky")
+	if away.Server != "apollo" || away.Primary != "rocky" || len(away.Drives) != 1 || away.Drives[0].Path == "" {
+		t.Errorf("after the takeover: %+v", away)
+	}
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Standby")
+	if m := last(t, p.move("apollo", control.MoveRequest{Groups: []string{"one"}, Failback: true})); !m.Moved {
+		t.Fatalf("failback: %+v", m)
+	}
+	away = p.waitTold("apollo", "one", away.Pos, "leaving takeover rocky", "left takeover rocky")
+	home = p.waitTold("rocky", "one", home.Pos, "leaving resumed", "left resumed", // its boot id is the same in this test
+		"coming failback apollo", "arrived failback apollo", "up failback apollo")
+
+	// a planned move away that works, and one back that does not
+	if m := last(t, p.move("rocky", control.MoveRequest{Groups: []string{"one"}})); !m.Moved {
+		t.Fatalf("switchover: %+v", m)
+	}
+	away = p.waitTold("apollo", "one", away.Pos, "coming switchover rocky", "arrived switchover rocky", "up switchover rocky")
+	p.world.set(func() { p.world.fail["rocky/one/app"] = "it breaks there" })
+	if m := last(t, p.move("apollo", control.MoveRequest{Groups: []string{"one"}})); m.Moved {
+		t.Fatalf("a move that fails on the partner: %+v", m)
+	}
+	p.waitTold("apollo", "one", away.Pos, "leaving switchover rocky", "left switchover rocky", "coming returned",
+		"arrived returned", "up returned")
+
+	p.world.mu.Lock()
+	told := slices.DeleteFunc(slices.Clone(p.world.told), func(s string) bool { return !strings.Contains(s, "/one/") })
+	p.world.mu.Unlock()
+	want := []string{
+		"rocky/one/app start from= attempt=1", "apollo/one/app takeover from=rocky attempt=1",
+		"rocky/one/app failback from=apollo attempt=1", "apollo/one/app switchover from=rocky attempt=1",
+		"apollo/one/app returned from= attempt=1",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("plugins were told\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestRestartInPlaceIsAnotherAttempt: a program can tell a restart from the start that followed the takeover.
+func TestRestartInPlaceIsAnotherAttempt(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.world.set(func() { delete(p.world.running, "rocky/one/app") })
+	p.wait("a restart in place", func() bool {
+		p.world.mu.Lock()
+		defer p.world.mu.Unlock()
+		return slices.Contains(p.world.told, "rocky/one/app start from= attempt=2")
+	})
+}
+
+// TestTakeoverThatIsTriedAgain: a takeover that another agent of the same server has to go on with is still one.
+func TestTakeoverThatIsTriedAgain(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.world.set(func() { p.world.fail["apollo/one/app"] = "not now" })
+	p.powerOff("rocky")
+	p.wait("the takeover is told", func() bool {
+		got, _ := p.toldOf("apollo", "one", 0)
+		return slices.Contains(got, "coming takeover rocky")
+	})
+	p.sides["apollo"].kill()
+	p.world.set(func() { delete(p.world.fail, "apollo/one/app") })
+	p.start("apollo")
+	p.waitPhase("apollo", "one", "Active")
+	if got, n := p.toldOf("apollo", "one", 0); n.Step != arrival.Up || n.Event != arrival.Takeover && n.Event != arrival.Resumed {
+		t.Errorf("told: %q", got)
+	}
+}
