@@ -65,6 +65,10 @@ unit: ## unit tests, with the race detector wherever goroutines meet
 lab: build ## run the white paper's scenario in the lab (root); results in build/lab.json
 	build/orslab run $(SCENARIO) --json build/lab.json --logs build/lab-logs
 
+.PHONY: lab-domino
+lab-domino: build ## run a takeover of partitioned Domino servers in the lab (root); results in build/lab-domino.json
+	build/orslab run lab/scenarios/domino-takeover.scenario --json build/lab-domino.json --logs build/lab-logs
+
 .PHONY: mutate
 mutate: ## weaken each row, guard and rule of the decision, one at a time: some test must notice; results in build/mutants.json
 	go test ./core/failover -run '^TestMutants$$' -mutate -v -timeout 60m
@@ -101,7 +105,7 @@ lab-all: build ## play every scenario of the lab and the whole matrix (root)
 
 .PHONY: lab-if-root
 lab-if-root:
-	@if ((EUID == 0)); then $(MAKE) lab matrix-sample; \
+	@if ((EUID == 0)); then $(MAKE) lab lab-domino matrix-sample; \
 	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
 
 .PHONY: check

@@ -37,6 +37,7 @@ func init() {
 		{form: "fault POINT on SERVER", check: passed},
 		{form: "converged", check: converged},
 		{form: "served WORKLOAD", check: isServed},
+		{form: "told WORKLOAD TEXT", check: wasTold},
 		{form: "lost WORKLOAD NUMBER", check: lost, final: true},
 		{form: "failures WORKLOAD NUMBER", check: failures},
 		{form: "outage WORKLOAD below DURATION", check: outageBelow},
@@ -239,6 +240,20 @@ func isServed(_ context.Context, r *Runner, a args) error {
 		return nil
 	}
 	return w.lastFailure()
+}
+
+// wasTold wants a failure with that text in it, as the user of the client would have read it in this phase.
+func wasTold(_ context.Context, r *Runner, a args) error {
+	w, err := r.refreshed(a.word["WORKLOAD"])
+	if err != nil {
+		return err
+	}
+	for _, e := range w.log.Entries {
+		if e.Kind != workload.Served && e.At.After(r.phase.began) && strings.Contains(e.Text, a.word["TEXT"]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s was not told %q in this phase", a.word["WORKLOAD"], a.word["TEXT"])
 }
 
 func lost(ctx context.Context, r *Runner, a args) error {
