@@ -1,5 +1,6 @@
 // Package plugintest runs a plugin as the core does, as a process of its own over go-plugin with mutual TLS, for the
-// tests of plugins in any language.
+// tests of plugins in any language. Conform, and `orscore plugin check`, put all promises of the contract to the test;
+// Start is for tests of a plugin's own.
 //
 // It must never reach into a plugin other than through the protocol.
 package plugintest
@@ -84,7 +85,7 @@ func (clientOnly) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
 }
 
 func (clientOnly) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
-	return pluginv1.NewPluginServiceClient(c), nil
+	return connected{pluginv1.NewPluginServiceClient(c), c}, nil
 }
 
 // Started is how a start went.
