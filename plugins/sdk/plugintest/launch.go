@@ -3,7 +3,6 @@ package plugintest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -370,5 +369,3 @@ type connected struct {
 	pluginv1.PluginServiceClient
 	conn *grpc.ClientConn
 }
-
-var errServesNothing = errors.New("plugintest serves no plugin")

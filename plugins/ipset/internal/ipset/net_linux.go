@@ -269,7 +269,8 @@ func putAddress(p place, flags int, valid, preferred uint32) error {
 		msg = nl.NewIfAddrmsg(netlink.FAMILY_V6)
 	}
 	msg.Index, msg.Prefixlen = uint32(p.link.Attrs().Index), uint8(p.prefix.Bits())
-	life := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Valid: valid, Prefered: preferred}}
+	life := nl.IfaCacheInfo{}
+	life.Valid, life.Prefered = valid, preferred //nolint:misspell // the kernel header's own spelling
 	req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip))
