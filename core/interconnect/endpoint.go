@@ -133,7 +133,8 @@ func (e *Endpoint) LinkChanged(link int, up bool, reason string, now time.Time) 
 }
 
 // SetBeat sets what the next beats say. Boot and Incarnation are those of the options. It says whether they are due
-// at once on all links: only another unit in HeldUnit waits for the next interval.
+// at once on all links: only another unit in HeldUnit, and an absence that has become shorter, wait for the next
+// interval.
 func (e *Endpoint) SetBeat(b Beat) (atOnce bool) {
 	b.Boot, b.Incarnation = e.o.Boot, e.o.Incarnation
 	old := e.beat
@@ -142,6 +143,9 @@ func (e *Endpoint) SetBeat(b Beat) (atOnce bool) {
 	}
 	if old.HeldUnit != b.HeldUnit {
 		old.HeldUnit, old.Held = b.HeldUnit, b.Held
+	}
+	if 0 < b.Restarting && b.Restarting < old.Restarting {
+		old.Restarting = b.Restarting
 	}
 	e.beat = b
 	return old != b

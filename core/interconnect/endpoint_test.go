@@ -202,3 +202,27 @@ func BenchmarkBeatSentAndHeard(b *testing.B) {
 		}
 	}
 }
+
+// TestBeatAtOnce: what is new is said at once; a unit's turn, and an absence that has become shorter, wait for the next beat.
+func TestBeatAtOnce(t *testing.T) {
+	e := newEnd(t, 1, 1, nil)
+	for _, step := range []struct {
+		name   string
+		beat   Beat
+		atOnce bool
+	}{
+		{"first words", Beat{Promised: 1}, true},
+		{"the same", Beat{Promised: 1}, false},
+		{"another unit", Beat{Promised: 1, HeldUnit: 1, Held: 4}, false},
+		{"news of a unit", Beat{Promised: 1, HeldUnit: 1, Held: 5}, true},
+		{"a restart", Beat{Promised: 1, Restarting: 9 * time.Second}, true},
+		{"it comes nearer", Beat{Promised: 1, Restarting: 8 * time.Second}, false},
+		{"it takes longer", Beat{Promised: 1, Restarting: 10 * time.Second}, true},
+		{"news while it comes nearer", Beat{Promised: 2, Restarting: 9 * time.Second}, true},
+		{"it is over", Beat{Promised: 2}, true},
+	} {
+		if got := e.SetBeat(step.beat); got != step.atOnce {
+			t.Errorf("%s: at once %v, want %v", step.name, got, step.atOnce)
+		}
+	}
+}

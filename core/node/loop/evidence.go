@@ -169,13 +169,18 @@ func (lp *Loop) publishBeat() {
 		Boot: BootHash(lp.o.BootID), Incarnation: uint16(lp.o.Incarnation),
 		HearsYou: s.Partner.Evidence.Beats() != failover.BeatsNone && !s.Partner.Lost,
 		Leaving:  s.Leaving, Losses: s.Partner.Losses, Promised: s.Hard.Promised, Common: s.Hard.Common,
-		Maintenance: s.InMaintenance(), Restarting: max(0, lp.backAt.Sub(lp.now())),
+		Maintenance: s.InMaintenance(), Restarting: wholeSeconds(lp.backAt.Sub(lp.now())),
 		HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
 	}
 	if len(s.Hard.Units) > 0 {
 		b.Held = s.Hard.Units[unit].Held
 	}
 	lp.w.SetBeat(b)
+}
+
+// wholeSeconds rounds up, as the wire does: what counts down must not make another beat of each moment.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (max(d, 0) + time.Second - 1).Truncate(time.Second)
 }
 
 // noteVerdict records a change of the verdict with its evidence.
