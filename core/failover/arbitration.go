@@ -148,7 +148,8 @@ func (x *stepper) firstRead() {
 		return
 	}
 	bidding := Decide(x.p.Self, x.s.Hard.Promised, x.s.Hard.Common, first.Key)
-	if bidding == HasLost && !x.s.Off() && x.winnerDied(first) {
+	died := bidding == HasLost && !x.s.Off() && x.winnerDied(first)
+	if died {
 		bidding = MayBid
 		x.s.Hard.Promised = max(x.s.Hard.Promised, first.Key.Tag+1)
 	}
@@ -156,6 +157,10 @@ func (x *stepper) firstRead() {
 	case MayBid:
 		if x.s.Now >= x.s.Partner.LostAt+x.wait() {
 			if x.claim(0, x.s.Hard.Promised) {
+				if died {
+					x.note(-1, "winner-died", "",
+						"The winner of the last round has not renewed the first storage unit: the next round is open.")
+				}
 				x.note(-1, "bid", "", "The partner is lost: bidding for the first storage unit.")
 			}
 		} else {
@@ -215,12 +220,7 @@ func (x *stepper) winnerDied(first *Unit) bool {
 		first.SeenKey, first.SeenFrom = first.Key, x.s.Now
 		return false
 	}
-	if x.s.Now < first.SeenFrom+x.p.RenewTimeout {
-		return false
-	}
-	x.note(-1, "winner-died", "",
-		"The winner of the last round has not renewed the first storage unit: the next round is open.")
-	return true
+	return x.s.Now >= first.SeenFrom+x.p.RenewTimeout
 }
 
 // finishRound runs while both servers hear each other: a round that was won is finished for a while, then the winner

@@ -101,6 +101,9 @@ func (x *stepper) takerHears(e Event) {
 			text = "the partner is being shut down"
 		}
 		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordRefused, Text: text})
+	case e.Auto && x.flapping(e.Group): // this server has seen more of the group's moves than the other one
+		x.do(Action{Kind: Tell, Group: e.Group, Move: e.Move, Word: WordRefused,
+			Text: "the group has moved by itself too often: it stays where it is"})
 	default:
 		if m.Role == Given || m.Role == Return {
 			x.endGiving(e.Group, true, "the group runs on the partner", false) // it could not be asked back otherwise
@@ -136,6 +139,9 @@ func (x *stepper) giverHears(e Event) {
 	case e.Word == WordDone && m.Role == Given:
 		x.endGiving(e.Group, true, "the group runs on the partner", false)
 	case (e.Word == WordFailed || e.Word == WordRefused) && m.Role == Given:
+		if e.Word == WordFailed {
+			x.moveLeft(e.Group, x.p.Self.Other()) // there, and soon back: nobody may have read the switch in between
+		}
 		x.takeBack(e.Group, e.Text)
 		g.BlockedUntil = x.s.Now
 		x.note(e.Group, "move-returns", "ORS-1021", "The partner could not bring the group up: it comes back. ("+e.Text+")")

@@ -36,6 +36,7 @@ import (
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
 //	left 5000                           of the maintenance, by the wall clock
 //	fail 0 | clear 0 | shutdown
+//	record fails | record works         whether the hard state can be written
 //	show                                where everything stands
 type script struct {
 	t      teller
@@ -59,6 +60,7 @@ type script struct {
 	ever   bool
 	nextB  failover.Tick
 	net    failover.Answer
+	fails  bool // the hard state cannot be written
 	lines  failover.Answer
 	out    []string
 	rows   map[int]bool
@@ -201,6 +203,8 @@ func (x *script) command(w []string) {
 	case "said":
 		x.step(failover.Event{Kind: failover.PeerSaid, Group: num(1), Move: uint64(num(2)), Word: word(x.t, w[3]),
 			Text: rest(4)})
+	case "record":
+		x.fails = w[1] == "fails"
 	case "fail":
 		x.step(failover.Event{Kind: failover.AppsFailed, Group: num(1), Text: "it failed its checks"})
 	case "clear":
@@ -490,6 +494,9 @@ func (x *script) step(e failover.Event) {
 	}
 	before := x.s
 	next, actions := failover.Step(&x.p, x.s, e)
+	if x.fails && !next.Hard.Equal(before.Hard) {
+		next, actions, _ = failover.StepUnrecorded(&x.p, x.s, e)
+	}
 	x.s = next
 	say := func(format string, args ...any) {
 		x.out = append(x.out, fmt.Sprintf("%5d ", x.now)+fmt.Sprintf(format, args...))

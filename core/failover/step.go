@@ -14,6 +14,9 @@ func Step(p *Params, s State, e Event) (State, []Action) {
 func (x *stepper) run(e Event) bool {
 	x.s.Now = max(x.s.Now, e.At)
 	taken := x.try(func() { x.take(e) })
+	if !taken && e.Kind == Heard {
+		x.announced(e.Beat)
+	}
 	x.settle()
 	return taken
 }
@@ -255,12 +258,7 @@ func (x *stepper) heard(b Beat) {
 	}
 	x.s.Hard.Lost = false
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
-	// a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
-	pt.Left = pt.Left || b.Leaving
-	pt.RestartingUntil = -Never
-	if b.Restarting > 0 {
-		pt.RestartingUntil = x.s.Now + b.Restarting
-	}
+	x.announced(b)
 	if b.HearsUs {
 		pt.BothAt = x.s.Now
 	}
@@ -274,6 +272,17 @@ func (x *stepper) heard(b Beat) {
 		if b.Held > x.s.Hard.Units[b.HeldUnit].Held && b.Held > 0 {
 			x.peerHolds(b.HeldUnit)
 		}
+	}
+}
+
+// announced takes what a beat says about the silence that will follow it. It needs no record, and may be the last word.
+func (x *stepper) announced(b Beat) {
+	pt := &x.s.Partner
+	// a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
+	pt.Left = pt.Left || b.Leaving
+	pt.RestartingUntil = -Never
+	if b.Restarting > 0 {
+		pt.RestartingUntil = x.s.Now + b.Restarting
 	}
 }
 
