@@ -66,7 +66,8 @@ func (c *checker) readsWithin(h *host) time.Duration {
 func (c *checker) sees(h *host, u int) bool {
 	w := c.w
 	settle := c.readsWithin(h)
-	return w.now > c.disturb[h.i][u]+settle && w.now > h.resumedAt+settle && w.now > h.startedAt+settle && !h.stopped()
+	last := max(c.disturb[h.i][u], h.ports[u].badUntil(), h.stoppedUntil, h.resumedAt, h.startedAt)
+	return w.now > last+settle
 }
 
 // swap is called before a unit's key changes. by is nil when the switch does it by itself.
@@ -110,8 +111,9 @@ func (c *checker) flaps(x *unit, key failover.Key) {
 		}
 		kept = append(kept, w.now)
 		x.flaps = kept
-		// one more, for a move that ended while the server that counts it had no agent
-		if len(x.flaps) > limit+1 {
+		// one more for a move that comes back from where it failed, and one for what the server that counts was not there
+		// to see: half of a group's units, or the end of a move
+		if len(x.flaps) > limit+2 {
 			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
 				len(x.flaps))
 		}
@@ -196,9 +198,11 @@ func (c *checker) poweredOff(h *host) {
 func (c *checker) asked(g int)    { c.askedAt[g] = c.w.now }
 func (c *checker) leaves(h *host) { c.leaving[h.i] = true }
 
-// gone: a server has ended in order; told: its partner has acknowledged the goodbye.
+// gone: a server has ended in order; told: its partner has acknowledged the goodbye. An agent that was started since it
+// was said may not be the one that has.
 func (c *checker) gone(h *host, told bool) {
-	c.left[h.i], c.toldGen[h.i] = told, c.w.other(h).gen
+	o := c.w.other(h)
+	c.left[h.i], c.toldGen[h.i] = told && o.startedAt < h.parkedAt, o.gen
 }
 
 // accepted: a write through a mount reaches a unit.
@@ -286,7 +290,7 @@ func (c *checker) watch() {
 	w := c.w
 	for _, h := range w.hosts {
 		for u := range h.ports {
-			if p := &h.ports[u]; w.now < max(p.mute, p.slow, p.late, p.lossy, p.midClaim) {
+			if w.now < h.ports[u].badUntil() {
 				c.disturb[h.i][u] = w.now
 			}
 		}

@@ -74,6 +74,7 @@ var broken = []struct {
 		a.carryOut(failover.Action{Kind: failover.StopApps, Group: 0})
 	}},
 	{"S5", "a server that has left in order is taken over", func(w *world, a, b *host) {
+		b.parkedAt = w.now
 		w.check.gone(b, true)
 		b.powerOff()
 		w.check.heardAt[a.i] = w.now - time.Hour

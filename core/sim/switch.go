@@ -30,6 +30,9 @@ type port struct {
 	midClaim                time.Duration // until when the next claim lands and the switch then goes mute
 }
 
+// badUntil is until when this way to the switch does not answer everything at once.
+func (p *port) badUntil() time.Duration { return max(p.mute, p.slow, p.late, p.lossy, p.midClaim) }
+
 // command is one command on its way to a switch and back.
 type command struct {
 	h        *host
