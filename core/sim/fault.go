@@ -152,7 +152,7 @@ func (w *world) strikeSwitch(h *host, f *Fault, until time.Duration) bool {
 	p := &h.ports[f.Other]
 	switch f.Kind {
 	case "switch-mute":
-		p.mute = until
+		p.mute = max(p.mute, until) // a unit without power stays mute
 	case "switch-slow":
 		p.slow = until
 	case "switch-late":

@@ -214,7 +214,7 @@ func (w *world) powerCycle(u int, until time.Duration) {
 	x := &w.units[u]
 	x.off = true
 	for _, h := range w.hosts {
-		h.ports[u].mute = until
+		h.ports[u].mute = max(h.ports[u].mute, until)
 		if s := &h.groups[x.group]; s.mounted {
 			s.dead = true
 			h.fail(x.group, true)
