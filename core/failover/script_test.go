@@ -35,7 +35,7 @@ import (
 //	mode disabled|enabled|maintenance 5000      an operator switches the mode: what is not named is off
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
 //	left 5000                           of the maintenance, by the wall clock
-//	fail 0 | clear 0 | shutdown
+//	fail 0 | clear 0 | cleared 0 | shutdown     cleared: on the partner
 //	record fails | record works         whether the hard state can be written
 //	show                                where everything stands
 type script struct {
@@ -209,6 +209,8 @@ func (x *script) command(w []string) {
 		x.step(failover.Event{Kind: failover.AppsFailed, Group: num(1), Text: "it failed its checks"})
 	case "clear":
 		x.step(failover.Event{Kind: failover.OpClear, Group: num(1)})
+	case "cleared":
+		x.step(failover.Event{Kind: failover.PeerCleared, Group: num(1)})
 	case "shutdown":
 		x.step(failover.Event{Kind: failover.OpShutdown})
 	case "show":

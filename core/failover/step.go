@@ -153,14 +153,21 @@ func (x *stepper) take(e Event) {
 			x.s.Leaving = true
 			x.note(-1, "shutdown", "", "This server is being shut down in order.")
 		}
+	case PeerCleared:
+		x.forgive(e.Group)
 	case OpClear:
-		g := &x.s.Groups[e.Group]
-		g.BlockedUntil, g.BlockFor, g.Blocked, g.Fails = x.s.Now, 0, "", 0
-		g.Flaps, g.AutoAt, g.AutoWait, g.LastOwner = 0, x.s.Now, 0, Nobody
+		x.forgive(e.Group)
 		x.feed(e.Group, e)
 	default:
 		x.feed(e.Group, e)
 	}
+}
+
+// forgive lets a group try again and move again as if nothing had ever failed.
+func (x *stepper) forgive(group int) {
+	g := &x.s.Groups[group]
+	g.BlockedUntil, g.BlockFor, g.Blocked, g.Fails = x.s.Now, 0, "", 0
+	g.Flaps, g.AutoAt, g.AutoWait, g.LastOwner = 0, x.s.Now, 0, Nobody
 }
 
 // settle brings everything that depends on time and on what is now known up to date.

@@ -86,6 +86,7 @@ const (
 	OpMode       // Mode, Left: an operator has switched the pair's mode on this server
 	PeerMode     // Mode, Left: the partner's mode
 	ModeLeft     // Left: so much of the maintenance on record is left by the wall clock; told once, after the start
+	PeerCleared  // Group: an operator has cleared the group on the partner
 	numEvents
 )
 
@@ -94,7 +95,7 @@ var eventNames = [...]string{
 	"DetachFailed", "Released", "ReleaseFailed", "Cleared", "OwnerSelf", "OwnerPeer", "OwnerNone", "PeerOwns",
 	"PeerLost", "AppsFailed", "Timeout", "OpGive", "OpClear", "OpShutdown",
 	"Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
-	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo", "OpMode", "PeerMode", "ModeLeft",
+	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo", "OpMode", "PeerMode", "ModeLeft", "PeerCleared",
 }
 
 func (e EventKind) String() string { return eventNames[min(int(e), len(eventNames)-1)] }

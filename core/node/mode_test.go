@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,14 @@ func (p *pair) alarm(server, code string) control.Alarm {
 		return false
 	})
 	return found
+}
+
+// noAlarm waits until a server does not show an alarm any more.
+func (p *pair) noAlarm(server, code string) {
+	p.t.Helper()
+	p.wait(server+" does not show "+code, func() bool {
+		return !slices.ContainsFunc(p.status(server).Alarms, func(a control.Alarm) bool { return a.Code == code })
+	})
 }
 
 // lostFor waits until the partner has been lost for so long by the server's own clock.
@@ -154,7 +163,8 @@ func TestMaintenanceHasAnEnd(t *testing.T) {
 	}
 }
 
-// With failback = "automatic" a group goes home by itself when its primary has been back for the delay.
+// With failback = "automatic" a group goes home by itself when its primary has been back for the delay. Both servers count
+// that, and an operator who clears the group on one of them has both forget it.
 func TestAutomaticFailback(t *testing.T) {
 	p := newPair(t)
 	text, err := os.ReadFile(p.conf)
@@ -162,7 +172,7 @@ func TestAutomaticFailback(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := strings.Replace(string(text), `primary = "rocky"`,
-		"primary = \"rocky\"\n  failback = \"automatic\"\n  failback_delay = \"1s\"", 1)
+		"primary = \"rocky\"\n  failback = \"automatic\"\n  failback_delay = \"1s\"\n  flap_limit = 1", 1)
 	if err := os.WriteFile(p.conf, []byte(with), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +185,13 @@ func TestAutomaticFailback(t *testing.T) {
 	if _, ok := p.world.is("apollo", "one/app"); ok {
 		t.Fatal("it still runs on apollo")
 	}
+	p.alarm("rocky", "ORS-1044")
+	p.alarm("apollo", "ORS-1044")
+	if _, err := p.sides["apollo"].node.Clear(context.Background(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	p.noAlarm("apollo", "ORS-1044")
+	p.noAlarm("rocky", "ORS-1044")
 }
 
 // An application that fails for good goes to the partner only when that is ready; until then it is tried where it is.

@@ -23,7 +23,7 @@ func (w *world) live() {
 		}
 		w.hosts[2-w.s.Lone].boot()
 	}
-	w.run(w.s.Pair.Interval.of()+time.Second, nil) // a silence from before may still come to its end in the next beat's stead
+	w.run(w.s.Pair.Interval.of()+time.Second, nil) // a silence from before may still end its time-out
 	w.settle("after faults")
 	w.calmDown()
 	if w.s.Restart != 0 && len(w.bad) == 0 {

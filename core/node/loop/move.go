@@ -163,7 +163,8 @@ func (lp *Loop) NotParked() string {
 	return left
 }
 
-// Clear lets a group that is blocked or faulted try again, and says how it was.
+// Clear lets a group that is blocked or faulted try again, and says how it was. The partner forgets what it has counted
+// against the group, too, when it hears of it.
 func (lp *Loop) Clear(g int) string {
 	gr := &lp.state.Groups[g]
 	text := "group " + lp.GroupName(g) + " was " + gr.Phase.String()
@@ -173,5 +174,6 @@ func (lp *Loop) Clear(g int) string {
 	lp.record(store.Record{Kind: "operator", Group: lp.GroupName(g), Step: "clear",
 		Text: "An operator cleared the group."})
 	lp.step(failover.Event{Kind: failover.OpClear, Group: g})
+	lp.sendJSON(msgClear, clearWord{Group: lp.GroupName(g)}, false)
 	return text + "; it may try again"
 }

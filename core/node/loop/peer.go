@@ -16,6 +16,7 @@ const (
 	msgMoveAsk    uint8 = 3 // moveRequest: the sender's operator wants a group moved that the receiver owns
 	msgMoveResult uint8 = 4 // MoveResult
 	msgMode       uint8 = 5 // modeWord
+	msgClear      uint8 = 6 // clearWord: an operator has cleared a group on the sender
 )
 
 // peerStatus is what a server tells its partner of itself, for status.
@@ -30,6 +31,10 @@ type moveWord struct {
 	Word  failover.Word `json:"w"`
 	Text  string        `json:"t,omitempty"`
 	Auto  bool          `json:"a,omitempty"` // not asked for by an operator
+}
+
+type clearWord struct {
+	Group string `json:"g"`
 }
 
 // sendJSON sends a message; one that cannot be sent is one that was lost.
@@ -97,6 +102,14 @@ func (lp *Loop) onMessage(m interconnect.Message) {
 		var r moveRequest
 		if json.Unmarshal(m.Body, &r) == nil {
 			lp.partnerAsks(r)
+		}
+	case msgClear:
+		var w clearWord
+		if json.Unmarshal(m.Body, &w) != nil {
+			return
+		}
+		if g := lp.GroupIndex(w.Group); g >= 0 {
+			lp.step(failover.Event{Kind: failover.PeerCleared, Group: g})
 		}
 	case msgMode:
 		var w modeWord
