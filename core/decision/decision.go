@@ -121,12 +121,20 @@ func Decode(r store.Record) (*Decision, error) {
 	return d, nil
 }
 
+// withoutGroups are the events of a pair that has no groups.
+var withoutGroups = []failover.EventKind{
+	failover.Passed, failover.Seen, failover.Heard, failover.PeerStarted, failover.WasLate, failover.OpShutdown,
+	failover.OpMode, failover.PeerMode, failover.ModeLeft,
+}
+
 // check makes sure that every index leads somewhere.
 func (d *Decision) check() error {
 	p, s, e := &d.Params, &d.Before, &d.Event
 	units, groups := len(p.Units), len(p.Groups)
-	in := func(i, n int) bool { return i >= 0 && i < n }
-	bad := units == 0 || groups == 0 || len(s.Units) != units || len(s.Groups) != groups ||
+	bare := units == 0 // a pair that has only its interconnect yet: indexes are not used, and 0
+	in := func(i, n int) bool { return i >= 0 && i < n || bare && i == 0 }
+	bad := bare != (groups == 0) || bare && !slices.Contains(withoutGroups, e.Kind) ||
+		len(s.Units) != units || len(s.Groups) != groups ||
 		len(s.Hard.Units) != units || len(s.Hard.Flaps) != groups || len(s.Partner.Held) != units ||
 		len(d.Names.Units) != units || len(d.Names.Groups) != groups || !in(e.Unit, units) || !in(e.Group, groups) ||
 		!e.Kind.Known() || !e.Word.Known()
@@ -141,7 +149,8 @@ func (d *Decision) check() error {
 		bad = bad || !g.Phase.Known() || g.Flaps < 0 || g.Flaps > failover.MaxFlaps
 	}
 	for _, a := range d.Actions {
-		bad = bad || !a.Kind.Known() || !a.Word.Known() || a.Group >= groups || !in(a.Unit, units)
+		bad = bad || !a.Kind.Known() || !a.Word.Known() || a.Group >= groups || !in(a.Unit, units) ||
+			bare && (a.Kind != failover.Note || len(a.Swaps) > 0)
 		for _, k := range a.Swaps {
 			bad = bad || !in(k.Unit, units)
 		}

@@ -102,11 +102,12 @@ type server struct {
 	rec   *decision.Recorder
 	kept  []store.Record
 	steps int
+	names decision.Names
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	v := &server{t: t, p: params(), rec: decision.NewRecorder(7)}
+	v := &server{t: t, p: params(), rec: decision.NewRecorder(7), names: names}
 	v.s = failover.New(&v.p, failover.Hard{}, 1)
 	return v
 }
@@ -115,9 +116,9 @@ func (v *server) step(e failover.Event) []failover.Action {
 	v.t.Helper()
 	next, actions := failover.Step(&v.p, v.s, e)
 	v.steps++
-	if id, about, renewals := v.rec.Pick(&names, &v.s, &next, actions); id != "" {
+	if id, about, renewals := v.rec.Pick(&v.names, &v.s, &next, actions); id != "" {
 		d := decision.Decision{ID: id, At: time.Unix(1_800_000_000, 0).UTC(), Server: "apollo", Version: "test",
-			Rules: decision.Rules(), Names: names, Links: []decision.Link{{Name: "cable", Ever: true, Age: 2100 * time.Millisecond}},
+			Rules: decision.Rules(), Names: v.names, Links: []decision.Link{{Name: "cable", Ever: true, Age: 2100 * time.Millisecond}},
 			About: about, Renewals: renewals, Params: v.p, Before: v.s, Event: e, Actions: actions}
 		r, err := d.Record(&next)
 		if err != nil {
@@ -313,6 +314,51 @@ func TestAnyStepIsMadeAgain(t *testing.T) {
 	}
 }
 
+// withoutGroups is a server of a pair that has only its interconnect yet.
+func withoutGroups(t *testing.T) *server {
+	v := newServer(t)
+	v.p.Units, v.p.Groups, v.names.Units, v.names.Groups = nil, nil, nil, nil
+	v.s = failover.New(&v.p, failover.Hard{}, 1)
+	for i, silent := range []bool{false, true, false} {
+		at := failover.Tick(i+1) * 5_000
+		v.step(failover.Event{Kind: failover.Seen, At: at,
+			Evidence: failover.Evidence{Links: []failover.LinkEvidence{{Silent: silent, Ever: true}}}})
+		v.step(failover.Event{Kind: failover.Heard, At: at + 10, Beat: failover.Beat{HearsUs: true, HeldUnit: -1}})
+	}
+	return v
+}
+
+// TestPairWithoutGroups: what a pair decides that has only its interconnect yet is made again, too; what cannot be of
+// such a pair is refused.
+func TestPairWithoutGroups(t *testing.T) {
+	v := withoutGroups(t)
+	if len(v.kept) < 3 {
+		t.Fatalf("%d decisions are on record, want one for each change of the verdict", len(v.kept))
+	}
+	for _, rec := range v.kept {
+		d := mustDecode(t, rec)
+		if r, err := d.Replay(); err != nil || !r.Identical {
+			t.Errorf("%s: %+v, %v\n%s", d.ID, r, err, d.Explain(r))
+		}
+		for _, change := range []func(*decision.Decision){
+			func(d *decision.Decision) { d.Event.Kind = failover.UnitRead },
+			func(d *decision.Decision) { d.Event.Unit = 1 },
+			func(d *decision.Decision) { d.Actions = []failover.Action{{Kind: failover.Swap}} },
+		} {
+			other := *d
+			change(&other)
+			body, err := json.Marshal(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.Body = body
+			if _, err := decision.Decode(rec); err == nil {
+				t.Errorf("decoded: %s", body)
+			}
+		}
+	}
+}
+
 func TestFindAndNewest(t *testing.T) {
 	v := takeover(t)
 	if _, err := decision.Find(v.kept, "9.9"); err == nil || !strings.Contains(err.Error(), `no decision "9.9"`) {
@@ -338,6 +384,8 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(v.kept[i].Body))
 	}
 	f.Add([]byte(`{"params":{"Units":[{"Group":5}]}}`))
+	bare := withoutGroups(&testing.T{})
+	f.Add([]byte(bare.kept[0].Body))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		d, err := decision.Decode(store.Record{Pos: 1, ID: "1.1", Kind: decision.Kind, Body: body})
 		if err != nil {
