@@ -253,9 +253,12 @@ func (x *stepper) settleTaking(gi int) {
 func (x *stepper) endGiving(gi int, moved bool, text string, cancel bool) {
 	g := &x.s.Groups[gi]
 	id := g.Move.ID
-	if moved {
+	switch {
+	case moved:
 		x.moveLeft(gi, x.p.Self.Other())
 		g.AutoWait = 0
+	case g.Phase == Active:
+		x.moveLeft(gi, x.p.Self) // while it is known whose move it was
 	}
 	if cancel {
 		x.do(Action{Kind: Tell, Group: gi, Move: id, Word: WordCancel, Text: text})
@@ -275,6 +278,8 @@ func (x *stepper) endTaking(gi int, w Word, text string) {
 	g := &x.s.Groups[gi]
 	if w == WordDone {
 		x.moveLeft(gi, x.p.Self)
+	} else {
+		x.moveLeft(gi, x.p.Self.Other())
 	}
 	g.LastMove = Move{ID: g.Move.ID, Word: w, Text: text}
 	g.Move = Move{}
