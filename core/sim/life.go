@@ -195,6 +195,10 @@ func (w *world) death(h *host) {
 	for g := range h.groups {
 		moved = moved || w.owner(g) == h.id
 	}
+	budget := w.budget(o)
+	if back := h.loop.BackIn(); back > 0 {
+		budget += back + time.Second // it has announced an absence, in whole seconds, and is waited for
+	}
 	h.powerOff()
 	all := func() bool {
 		for g := range h.groups {
@@ -204,8 +208,8 @@ func (w *world) death(h *host) {
 		}
 		return true
 	}
-	if !w.run(w.budget(o), all) && len(w.bad) == 0 {
-		w.violate("takeover-time", "%v died and %v does not serve all within %v:%v", h.id, o.id, w.budget(o), w)
+	if !w.run(budget, all) && len(w.bad) == 0 {
+		w.violate("takeover-time", "%v died and %v does not serve all within %v:%v", h.id, o.id, budget, w)
 	}
 	w.run(time.Duration(w.faultChance.Int64N(int64(20*time.Second))), nil)
 	h.boot()
