@@ -31,3 +31,16 @@ func TestDocsExample(t *testing.T) {
 		t.Errorf("the program in docs/plugins.md is not formatted: %v %s", err, out)
 	}
 }
+
+// TestDocsNameEveryCheck keeps the page on the kit complete.
+func TestDocsNameEveryCheck(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/plugins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range Checks() {
+		if row := "| `" + name + "` | " + Promise(name) + " |"; !strings.Contains(string(b), row) {
+			t.Errorf("docs/plugins.md has no row %q", row)
+		}
+	}
+}
