@@ -69,6 +69,11 @@ lab: build ## run the white paper's scenario in the lab (root); results in build
 lab-domino: build ## run a takeover of partitioned Domino servers in the lab (root); results in build/lab-domino.json
 	build/orslab run lab/scenarios/domino-takeover.scenario --json build/lab-domino.json --logs build/lab-logs
 
+.PHONY: lab-worker
+lab-worker: build ## let the example plugin in Python protect programs in the lab (root); results in build/lab-worker.json
+	docs/examples/python/build.sh build
+	build/orslab run lab/scenarios/worker.scenario --json build/lab-worker.json --logs build/lab-logs
+
 .PHONY: mutate
 mutate: ## weaken each row, guard and rule of the decision, one at a time: some test must notice; results in build/mutants.json
 	go test ./core/failover -run '^TestMutants$$' -mutate -v -timeout 60m
@@ -98,6 +103,7 @@ matrix-sample: faulty ## play some of them
 
 .PHONY: lab-all
 lab-all: build ## play every scenario of the lab and the whole matrix (root)
+	docs/examples/python/build.sh build
 	for file in lab/scenarios/*.scenario; do \
 	  name=$$(basename $$file .scenario); [[ $$name == matrix* ]] && continue; \
 	  build/orslab run $$file --json build/lab-$$name.json --logs build/lab-logs-$$name; done
@@ -105,7 +111,7 @@ lab-all: build ## play every scenario of the lab and the whole matrix (root)
 
 .PHONY: lab-if-root
 lab-if-root:
-	@if ((EUID == 0)); then $(MAKE) lab lab-domino matrix-sample; \
+	@if ((EUID == 0)); then $(MAKE) lab lab-domino lab-worker matrix-sample; \
 	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
 
 .PHONY: check

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install what the tests need and this machine lacks: PostgreSQL, nginx, BIND, tools for filesystems and networks, a C
-# compiler for the race detector. On Debian, as root; otherwise say what is missing. Nothing that is installed starts a service,
-# now or at the next boot, and no database cluster is made: the tests bring their own.
+# compiler for the race detector, gRPC for the example plugin in Python. On Debian, as root; otherwise say what is missing.
+# Nothing that is installed starts a service, now or at the next boot, and no database cluster is made: the tests bring
+# their own.
 set -euo pipefail
 
 # package, and a program that proves it is there; several of them where a package has several uses
@@ -21,6 +22,10 @@ nftables        nft
 nginx-light     nginx
 postgresql      /usr/lib/postgresql/*/bin/postgres
 procps          ps
+protobuf-compiler protoc
+python3-cryptography /usr/lib/python3/dist-packages/cryptography/__init__.py
+python3-grpcio  /usr/lib/python3/dist-packages/grpc/__init__.py
+python3-protobuf /usr/lib/python3/dist-packages/google/protobuf/__init__.py
 util-linux      setpriv
 END
 }
