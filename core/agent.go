@@ -23,6 +23,7 @@ import (
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
 	"github.com/orscore/ors/core/watchdog"
+	"github.com/orscore/ors/internal/safefile"
 )
 
 // A node whose loop does not run for so long hangs: its beats end. It may wait for the disk of its state, and a slow
@@ -33,7 +34,8 @@ const (
 )
 
 // Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so
-// that the partner takes nothing over) or when an orderly shutdown has been carried out.
+// that the partner takes nothing over) or when an orderly shutdown has been carried out. When it was asked to let
+// another program take its place, this process becomes that one; if it cannot, the agent goes on.
 func Run(ctx context.Context, o Options) error {
 	log := o.logger()
 	c, err := o.load()
@@ -43,11 +45,22 @@ func Run(ctx context.Context, o Options) error {
 	for _, n := range c.Notes {
 		log.Warn(n.Code+": "+n.Summary, "detail", n.Detail)
 	}
-	a, err := assemble(c, log)
-	if err != nil {
-		return err
+	for {
+		a, err := assemble(c, log)
+		if err != nil {
+			return err
+		}
+		err = a.run(ctx)
+		next := a.node.Successor()
+		if next == "" || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			log.Warn("the agent did not end in order", "error", err)
+		}
+		log.Info("another program takes this agent's place", "program", next)
+		log.Error("ORS-1063: the other program cannot be run; this agent goes on", "program", next, "error", become(next))
 	}
-	return a.run(ctx)
 }
 
 // agent is everything that runs, in the order in which it was opened.
@@ -94,10 +107,10 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 		return nil, err
 	}
 	a.drives = drives
-	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), log)
+	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), a.replaced, log)
 	if a.links, err = interconnect.New(interconnect.Options{
 		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
-		OtherKey: c.Interconnect.OtherKey, Interval: c.Interconnect.Interval,
+		OtherKey: c.Interconnect.OtherKey, Interval: c.Interconnect.Interval, MaxVersion: maxInterconnect(),
 		Timeout: c.Interconnect.Timeout, Stale: max(staleTimeouts*c.Interconnect.Timeout, staleLeast),
 		Links: links(c, log), Boot: loop.BootHash(boot),
 		Incarnation: a.store.Incarnation16(), Log: log.Named("interconnect"),
@@ -115,7 +128,7 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 		Config: c, Switches: a.switches, Drives: drives, Plugins: a.plugins, PluginStatus: a.pluginStatus,
 		Store: a.store, Ledger: a.ledger, Decisions: a.store.Decisions(), Interconnect: a.links, Network: networkCheck(c),
 		Log: log.Named("node"), Version: Version, BootID: boot, Incarnation: a.store.Incarnation(),
-		WorkDir: filepath.Join(c.Agent.RunDir, "apps"), LogDir: c.Agent.LogDir, Arrivals: a.arrivals(),
+		WorkDir: filepath.Join(c.Agent.RunDir, "apps"), LogDir: c.Agent.LogDir, Arrivals: a.arrivals(), Process: ownProcess(),
 	})
 	return a, err
 }
@@ -247,6 +260,9 @@ func (a *agent) close() {
 	}
 }
 
+// replaced tells the node of a plugin that was started anew. There is a node as soon as plugins are started.
+func (a *agent) replaced(kind, application string) { a.node.PluginReplaced(kind, application) }
+
 func (a *agent) pluginStatus() []control.Plugin {
 	var out []control.Plugin
 	for _, p := range a.plugins.Status() {
@@ -263,12 +279,39 @@ func (a *agent) pluginStatus() []control.Plugin {
 }
 
 // backend is what the control socket may ask for.
-func (a *agent) backend() control.Backend { return &backend{Node: a.node, store: a.store} }
+func (a *agent) backend() control.Backend { return &backend{Node: a.node, agent: a} }
 
 type backend struct {
 	*node.Node
-	store *store.Store
+	agent *agent
 }
 
 // Journal gives readers of events the journal.
-func (b *backend) Journal() control.Journal { return b.store }
+func (b *backend) Journal() control.Journal { return b.agent.store }
+
+// Restart ends the agent as the node does, once it is clear that a program that is to take its place may do so.
+func (b *backend) Restart(ctx context.Context, r control.RestartRequest) (string, error) {
+	if r.Program != "" {
+		if err := mayBecome(r.Program); err != nil {
+			return "", fmt.Errorf("ORS-1063: %w: %w", err, control.ErrRefused)
+		}
+	}
+	return b.Node.Restart(ctx, r)
+}
+
+func mayBecome(program string) error {
+	if !canBecome {
+		return errors.New("no other program can take the agent's place on this system; right would be a restart without one")
+	}
+	if !filepath.IsAbs(program) {
+		return fmt.Errorf("%q is no absolute path", program)
+	}
+	info, err := os.Stat(program)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Mode().Perm()&0o100 == 0:
+		return fmt.Errorf("%s is no program (mode %v)", program, info.Mode())
+	}
+	return safefile.Check(program)
+}

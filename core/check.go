@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/orscore/ors/core/config"
-	"github.com/orscore/ors/core/node"
 	"github.com/orscore/ors/core/pluginhost"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -196,14 +196,18 @@ func (r *Report) applications(ctx context.Context, c *config.Config, o Options) 
 		log = log.Named("check")
 		log.SetLevel(log.GetLevel() + 2) // plugins that fail are findings, not log lines
 	}
-	host := newPlugins(&quiet, "check", log)
+	host := newPlugins(&quiet, "check", nil, log)
 	defer func() {
 		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		_ = host.Close(end)
 	}()
-	host.Start(ctx, c.Kinds())
-	decoded := r.decode(c, host)
+	schemas := r.schemas(ctx, c, host, o.NoPlugins)
+	decoded := r.decode(c, schemas)
+	if o.NoPlugins {
+		return nil
+	}
+	host.Start(ctx, kindsOf(decoded))
 	for _, d := range decoded {
 		r.application(ctx, c, host, d, ofKind(decoded, d.cfg.Kind))
 	}
@@ -217,20 +221,57 @@ type decodedApplication struct {
 	told   *pluginv1.Application
 }
 
-// decode decodes the config blocks of all applications, in the order of the file.
-func (r *Report) decode(c *config.Config, host *pluginhost.Host) []decodedApplication {
+// schemas finds the schemas of all kinds. Plugins whose programs are known by their hash need not be started for that.
+func (r *Report) schemas(ctx context.Context, c *config.Config, host *pluginhost.Host,
+	startNone bool) map[string]*pluginv1.Block {
+	found := map[string]*pluginv1.Block{}
+	var unknown []string
+	for _, kind := range c.Kinds() {
+		if _, schema, ok := host.Known(ctx, kind); ok {
+			found[kind] = schema
+		} else {
+			unknown = append(unknown, kind)
+		}
+	}
+	if startNone {
+		for _, kind := range unknown {
+			r.add(hcl.Diagnostics{{Severity: hcl.DiagWarning,
+				Summary: fmt.Sprintf("ORS-5013: the schema of plugin %q is not known, so its applications are not checked", kind),
+				Detail:  "Run `orscore check` once without --no-plugins: it keeps what the plugin says of itself."}})
+		}
+		return found
+	}
+	host.Start(ctx, unknown)
+	for _, kind := range unknown {
+		schema, err := host.Schema(kind)
+		if err != nil {
+			r.unusable(c, kind, err)
+			continue
+		}
+		found[kind] = schema
+	}
+	return found
+}
+
+func kindsOf(all []decodedApplication) []string {
+	var kinds []string
+	for _, d := range all {
+		if !slices.Contains(kinds, d.cfg.Kind) {
+			kinds = append(kinds, d.cfg.Kind)
+		}
+	}
+	return kinds
+}
+
+// decode decodes the config blocks of all applications whose schema is known, in the order of the file.
+func (r *Report) decode(c *config.Config, schemas map[string]*pluginv1.Block) []decodedApplication {
 	var all []decodedApplication
-	told := map[string]bool{}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		for j := range g.Applications {
 			a := &g.Applications[j]
-			schema, err := host.Schema(a.Kind)
-			if err != nil {
-				if !told[a.Kind] {
-					r.unusable(c, a.Kind, err)
-				}
-				told[a.Kind] = true
+			schema, ok := schemas[a.Kind]
+			if !ok {
 				continue
 			}
 			drives := c.ExpectedDrives(g)
@@ -239,14 +280,7 @@ func (r *Report) decode(c *config.Config, host *pluginhost.Host) []decodedApplic
 			if diags.HasErrors() {
 				continue
 			}
-			app := &pluginv1.Application{Group: g.Name, Name: a.Name, Config: body, Primary: c.ServerName(g.Primary),
-				WorkDir: filepath.Join(c.Agent.RunDir, "apps", g.Name, a.Name),
-				LogFile: node.LogFile(c.Agent.LogDir, g.Name, a.Name)}
-			for _, d := range drives {
-				app.Drives = append(app.Drives,
-					&pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.ConfiguredLetter})
-			}
-			all = append(all, decodedApplication{cfg: a, schema: schema, told: app})
+			all = append(all, decodedApplication{cfg: a, schema: schema, told: tellApplication(c, g, a, body, drives)})
 		}
 	}
 	return all

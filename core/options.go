@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/interconnect/serial"
@@ -25,12 +27,44 @@ import (
 // Version is set by the program's main.
 var Version = "dev"
 
+// interconnectVersion is the newest version of the interconnect protocol that is spoken, where a build sets it: the lab
+// does, to have an agent that speaks as the release before.
+var interconnectVersion = ""
+
+func maxInterconnect() uint8 {
+	v, err := strconv.ParseUint(interconnectVersion, 10, 8)
+	if err != nil {
+		return 0 // the newest
+	}
+	return uint8(v)
+}
+
+// InterconnectVersions returns the oldest and the newest version of the interconnect protocol that this program speaks.
+func InterconnectVersions() (from, to int) {
+	from, to = interconnect.Versions()
+	if v := int(maxInterconnect()); v != 0 {
+		to = v
+	}
+	return from, to
+}
+
+// ownProcess is what status shows of this process.
+func ownProcess() control.Server {
+	program, err := os.Executable()
+	if err != nil {
+		program = ""
+	}
+	from, to := InterconnectVersions()
+	return control.Server{PID: os.Getpid(), Program: program, Speaks: []int{from, to}}
+}
+
 // Options say which configuration an agent runs with, and where it logs.
 type Options struct {
 	ConfigPath string
 	Server     string // name of this server; empty: the host name
 	StateDir   string // overrides agent.state_dir
 	RunDir     string // overrides agent.run_dir
+	NoPlugins  bool   // of Check: no plugin is started
 	LogLevel   string // trace, debug, info (default), warn, error
 	LogJSON    bool
 	Out        io.Writer // of the log; default standard error
@@ -128,15 +162,18 @@ func newDrives(c *config.Config, log hclog.Logger) (*drive.Drives, error) {
 	return d, nil
 }
 
-// newPlugins makes the host of the configured plugins; none is started yet.
-func newPlugins(c *config.Config, bootID string, log hclog.Logger) *pluginhost.Host {
+// newPlugins makes the host of the configured plugins; none is started yet. replaced, which may be nil, is told when
+// another process has begun to serve a kind.
+func newPlugins(c *config.Config, bootID string, replaced func(kind, application string),
+	log hclog.Logger) *pluginhost.Host {
 	pins := map[string]pluginhost.Pin{}
 	for _, p := range c.Plugins {
 		pins[p.Kind] = pluginhost.Pin{Version: p.Version, SHA256: p.SHA256, Isolate: p.Isolate}
 	}
 	return pluginhost.New(pluginhost.Options{
-		Dir: c.Agent.PluginDir, RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir, Server: c.ServerName(c.Self),
-		BootID: bootID, Pins: pins, Log: log.Named("plugins"),
+		Dir: c.Agent.PluginDir, KnownDir: knownDir(c), RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir,
+		Server: c.ServerName(c.Self),
+		BootID: bootID, Pins: pins, Replaced: replaced, Log: log.Named("plugins"),
 	})
 }
 

@@ -38,18 +38,22 @@ moves. To end applications, too, use "orscore shutdown".`,
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, noPlugins bool
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and what it needs on this server",
 		Long: `Check the configuration file, the plugins and what they say of their
 applications, the folders and the switches. Nothing is changed and no
 application is started. The exit code is 2 when there are errors, 0 when there
-are warnings at most.`,
+are warnings at most.
+
+What a plugin's configuration may hold is known by the hash of its program once
+it has been asked: plugins are started only for what needs them, and with
+--no-plugins not at all.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := core.Check(c.Context(), core.Options{
-				ConfigPath: a.config, Server: a.server, Out: c.ErrOrStderr(), LogLevel: "error",
+				ConfigPath: a.config, Server: a.server, NoPlugins: noPlugins, Out: c.ErrOrStderr(), LogLevel: "error",
 			})
 			if err != nil {
 				return err
@@ -66,6 +70,7 @@ are warnings at most.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON: ok, server, groups, problems[]")
+	c.Flags().BoolVar(&noPlugins, "no-plugins", false, "start no plugin: judge by the schemas that are known")
 	return c
 }
 

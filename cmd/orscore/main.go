@@ -151,7 +151,8 @@ do.`,
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), a.simulateCommand(),
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
-	root.AddCommand(a.networkCommand(), a.ipsetCommand(), a.whyCommand(), a.cableCommand(), pluginCommand())
+	root.AddCommand(a.upgradeCommand(), a.networkCommand(), a.ipsetCommand(), a.whyCommand(), a.cableCommand(),
+		a.pluginCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

@@ -196,8 +196,12 @@ func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
 	return text + " " + r.Reason, nil
 }
 
-func (a *agent) Restart(_ context.Context, within time.Duration, reason string) (string, error) {
-	return fmt.Sprintf("back within %v %s", within, reason), nil
+func (a *agent) UpgradePlugin(_ context.Context, kind string) (string, error) {
+	return "plugin " + kind + " is at work", nil
+}
+
+func (a *agent) Restart(_ context.Context, r control.RestartRequest) (string, error) {
+	return fmt.Sprintf("back within %v %s", r.Within, r.Reason), nil
 }
 
 func (a *agent) Clear(_ context.Context, group string) (string, error) {

@@ -94,7 +94,7 @@ however long that takes.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), func(cl *control.Client) error {
-				text, err := cl.Restart(c.Context(), within, reason)
+				text, err := cl.Restart(c.Context(), control.RestartRequest{Within: within, Reason: reason})
 				if err != nil {
 					return err
 				}

@@ -14,14 +14,15 @@ import (
 	"github.com/orscore/ors/plugins/sdk/plugintest"
 )
 
-func pluginCommand() *cobra.Command {
+func (a *app) pluginCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plugin",
 		Short: "For those who write plugins, and those who install them",
 		Args:  noArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(pluginCheckCommand())
+	c.AddCommand(a.pluginListCommand(), a.pluginDocsCommand(), a.pluginUpgradeCommand(), pluginCheckCommand(),
+		pluginNewCommand())
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/orscore/ors/core"
 	"github.com/orscore/ors/core/codes"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/control/screen"
@@ -113,9 +114,6 @@ func completeCodes(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
-// controlProtocol is the version of proto/ors/control.
-const controlProtocol = 1
-
 func versionCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
@@ -123,15 +121,19 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version of this program and of the protocols it speaks",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			oldest, newest := core.InterconnectVersions()
 			if asJSON {
 				return printJSON(c.OutOrStdout(), map[string]any{
 					"version": version, "commit": builtFrom(), "go": runtime.Version(),
 					"os": runtime.GOOS, "arch": runtime.GOARCH,
-					"protocols": map[string]int{"control": controlProtocol, "plugin": handshake.ProtocolVersion},
+					"protocols": map[string]any{
+						"control": control.Protocol, "plugin": handshake.ProtocolVersion, "interconnect": []int{oldest, newest},
+					},
 				})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "orscore %s, commit %s, %s %s/%s; control protocol %d, plugin protocol %d\n",
-				version, builtFrom(), runtime.Version(), runtime.GOOS, runtime.GOARCH, controlProtocol, handshake.ProtocolVersion)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "orscore %s, commit %s, %s %s/%s; control protocol %d, plugin protocol %d, "+
+				"interconnect protocol %d to %d\n", version, builtFrom(), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+				control.Protocol, handshake.ProtocolVersion, oldest, newest)
 			return err
 		},
 	}

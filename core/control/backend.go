@@ -48,6 +48,16 @@ type ModeRequest struct {
 	By          string         // who asked, as the kernel says; set by Serve
 }
 
+// RestartRequest asks for the agent's end, and for another one in its place.
+type RestartRequest struct {
+	Within time.Duration // the partner is told to wait for so long
+	Reason string        // for the journal
+	// Program is the absolute path of the program that takes the agent's place in its process; empty: the agent ends, and
+	// whatever keeps it running starts it again.
+	Program string
+	By      string // who asked, as the kernel says; set by Serve
+}
+
 // Journal is what operators read of core/store.
 type Journal interface {
 	Read(after uint64, last int) ([]store.Record, error)
@@ -57,8 +67,8 @@ type Journal interface {
 // Backend is the agent behind the control API. Its methods are called from several goroutines.
 //
 // Errors go to the operator as they are, so they name an ORS code and what would be right; those that wrap ErrRefused
-// say that nothing was changed. The contexts of Move, Clear, Map, Mode, Restart and Shutdown end when Serve ends, not
-// when the client leaves: what an operator has begun is finished without him.
+// say that nothing was changed. The contexts of Move, Clear, Map, Mode, Restart, UpgradePlugin and Shutdown end when
+// Serve ends, not when the client leaves: what an operator has begun is finished without him.
 type Backend interface {
 	// Status is the pair as this agent sees it now. It never waits for the partner.
 	Status(ctx context.Context) Status
@@ -76,8 +86,10 @@ type Backend interface {
 	// Mode switches the mode of the pair, and says how it is then.
 	Mode(ctx context.Context, r ModeRequest) (string, error)
 	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long. It returns
-	// when that has been said; the agent then ends by itself.
-	Restart(ctx context.Context, within time.Duration, reason string) (string, error)
+	// when that has been said; the agent then ends by itself, or becomes the asked program.
+	Restart(ctx context.Context, r RestartRequest) (string, error)
+	// UpgradePlugin lets the newest program that fits serve a plugin's kind, and says what serves it now.
+	UpgradePlugin(ctx context.Context, kind string) (string, error)
 	// Shutdown ends this server's part in an orderly way, telling what it does, and returns when all is down; the agent
 	// then ends by itself.
 	Shutdown(ctx context.Context, reason string, tell func(string)) error

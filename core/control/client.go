@@ -162,10 +162,20 @@ func (c *Client) Mode(ctx context.Context, r ModeRequest) (string, error) {
 }
 
 // Restart ends the agent for a restart, and says so.
-func (c *Client) Restart(ctx context.Context, within time.Duration, reason string) (string, error) {
+func (c *Client) Restart(ctx context.Context, r RestartRequest) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	res, err := c.rpc.Restart(ctx, &controlv1.RestartRequest{WithinMs: within.Milliseconds(), Reason: reason})
+	res, err := c.rpc.Restart(ctx, &controlv1.RestartRequest{
+		WithinMs: r.Within.Milliseconds(), Reason: r.Reason, Program: r.Program,
+	})
+	return res.GetText(), fromWire(ctx, c.socket, err)
+}
+
+// UpgradePlugin lets the newest program that fits serve a plugin's kind, and says what serves it now.
+func (c *Client) UpgradePlugin(ctx context.Context, kind string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	res, err := c.rpc.UpgradePlugin(ctx, &controlv1.UpgradePluginRequest{Kind: kind})
 	return res.GetText(), fromWire(ctx, c.socket, err)
 }
 

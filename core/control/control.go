@@ -6,6 +6,9 @@ package control
 
 import "time"
 
+// Protocol is the version of the control protocol.
+const Protocol = 1
+
 // Status is the pair as one agent sees it; the JSON of `orscore status --json`.
 type Status struct {
 	Pair    string    `json:"pair"`
@@ -58,6 +61,10 @@ type Server struct {
 	BootID      string    `json:"boot_id"`
 	Incarnation int       `json:"incarnation"`
 	Since       time.Time `json:"since"` // start of the agent
+	// of the agent: its process and program, and the oldest and newest version of the interconnect protocol that it speaks
+	PID     int    `json:"pid,omitempty"`
+	Program string `json:"program,omitempty"`
+	Speaks  []int  `json:"interconnect_protocol,omitempty"`
 }
 
 // Link is one link of the interconnect, as seen from Self.

@@ -82,8 +82,12 @@ func (a *agent) Mode(_ context.Context, r control.ModeRequest) (string, error) {
 	return text + " " + r.Reason, nil
 }
 
-func (a *agent) Restart(_ context.Context, within time.Duration, reason string) (string, error) {
-	return fmt.Sprintf("back within %v %s", within, reason), nil
+func (a *agent) UpgradePlugin(_ context.Context, kind string) (string, error) {
+	return kind + " upgraded", nil
+}
+
+func (a *agent) Restart(_ context.Context, r control.RestartRequest) (string, error) {
+	return fmt.Sprintf("back within %v %s %s", r.Within, r.Reason, r.Program), nil
 }
 
 func (a *agent) Clear(_ context.Context, group string) (string, error) {
@@ -220,8 +224,12 @@ func TestCalls(t *testing.T) {
 	if text, err = c.Mode(t.Context(), control.ModeRequest{}); err != nil || text != "mode " {
 		t.Errorf("Mode of nothing = %q, %v", text, err)
 	}
-	if text, err = c.Restart(t.Context(), time.Minute, "why"); err != nil || text != "back within 1m0s why" {
+	restart := control.RestartRequest{Within: time.Minute, Reason: "why", Program: "/p"}
+	if text, err = c.Restart(t.Context(), restart); err != nil || text != "back within 1m0s why /p" {
 		t.Errorf("Restart = %q, %v", text, err)
+	}
+	if text, err = c.UpgradePlugin(t.Context(), "generic"); err != nil || text != "generic upgraded" {
+		t.Errorf("UpgradePlugin = %q, %v", text, err)
 	}
 	var said string
 	if err := c.Shutdown(t.Context(), "test", func(s string) { said = s }); err != nil || said != "stopping: test" {

@@ -273,9 +273,18 @@ func (s *service) Mode(call context.Context, r *controlv1.ModeRequest) (*control
 	return &controlv1.ModeResponse{Text: text}, toWire(err)
 }
 
-func (s *service) Restart(_ context.Context, r *controlv1.RestartRequest) (*controlv1.RestartResponse, error) {
-	text, err := s.backend.Restart(s.work, time.Duration(r.GetWithinMs())*time.Millisecond, r.GetReason())
+func (s *service) Restart(call context.Context, r *controlv1.RestartRequest) (*controlv1.RestartResponse, error) {
+	text, err := s.backend.Restart(s.work, RestartRequest{
+		Within: time.Duration(r.GetWithinMs()) * time.Millisecond, Reason: r.GetReason(), Program: r.GetProgram(),
+		By: peerOf(call),
+	})
 	return &controlv1.RestartResponse{Text: text}, toWire(err)
+}
+
+func (s *service) UpgradePlugin(_ context.Context, r *controlv1.UpgradePluginRequest) (
+	*controlv1.UpgradePluginResponse, error) {
+	text, err := s.backend.UpgradePlugin(s.work, r.GetKind())
+	return &controlv1.UpgradePluginResponse{Text: text}, toWire(err)
 }
 
 func (s *service) Shutdown(r *controlv1.ShutdownRequest, out controlv1.ControlService_ShutdownServer) error {

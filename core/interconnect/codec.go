@@ -19,6 +19,9 @@ const (
 	oldest  = 1
 )
 
+// Versions returns the oldest and the newest version of the protocol that this program speaks.
+func Versions() (from, to int) { return oldest, version }
+
 type frameType uint8
 
 const (

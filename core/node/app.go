@@ -37,10 +37,12 @@ type app struct {
 	leased      atomic.Bool   // its plugin has taken a lease
 	renewed     atomic.Uint64 // number of the newest renewal
 	kick        chan struct{} // a renewal is due
+
+	reborn chan struct{} // another process of its plugin serves it
 }
 
 func newApp(w *groupWorker, cfg *config.Application) *app {
-	return &app{w: w, cfg: cfg, kick: make(chan struct{}, 1)}
+	return &app{w: w, cfg: cfg, kick: make(chan struct{}, 1), reborn: make(chan struct{}, 1)}
 }
 
 // id names the application's handle in the store.
@@ -328,6 +330,9 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.reborn:
+			p.recoverAnew(ctx, epoch)
+			continue
 		case <-t.C:
 		}
 		r, finished := p.probe(ctx, epoch)
@@ -347,6 +352,54 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		}
 	}
 }
+
+// PluginReplaced tells the node that another process of a plugin has begun to serve its kind, or one application
+// "group/name" of it. It never waits.
+func (n *Node) PluginReplaced(kind, application string) {
+	for _, w := range n.workers {
+		for _, p := range w.apps {
+			if p.cfg.Kind == kind && (application == "" || application == w.cfg.Name+"/"+p.cfg.Name) {
+				select {
+				case p.reborn <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+// recoverAnew lets a plugin process that has just begun to serve find the application that runs, and renew its handle.
+// It draws no conclusions: the checks go on, and say whether the application is well.
+func (p *app) recoverAnew(ctx context.Context, epoch uint32) {
+	ctx, cancel := context.WithTimeout(ctx, recoverAnswer)
+	defer cancel()
+	a, err := p.request(p.w.n.view.Mounted(p.w.index))
+	if err != nil {
+		return
+	}
+	h, err := p.handle()
+	if err != nil {
+		return
+	}
+	r, err := p.w.n.o.Plugins.Recover(ctx, p.cfg.Kind,
+		&pluginv1.RecoverRequest{Caller: p.caller(0, epoch), Application: a, Handle: h})
+	text := r.GetDetail()
+	switch {
+	case err != nil:
+		text = "Its plugin was started anew and does not know whether it runs: " + err.Error()
+	case r.GetState() == pluginv1.RunState_RUN_STATE_RUNNING:
+		text = "Its plugin was started anew and has found it running."
+		if err := p.save(r.GetHandle()); err != nil {
+			p.w.n.o.Log.Warn("a handle cannot be written", "application", p.id(), "error", err)
+		}
+	default:
+		text = "Its plugin was started anew and has not found it running: " + text
+	}
+	p.w.n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " recovered", Text: text})
+}
+
+// recoverAnswer is how long a plugin that was started anew has to find an application.
+const recoverAnswer = 5 * time.Second
 
 func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Probe.Timeout)

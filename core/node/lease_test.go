@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/internal/bootclock"
 )
 
@@ -65,7 +66,7 @@ func TestLeasesLastUntilTheAgentIsBack(t *testing.T) {
 		up, err := ask(context.Background(), rocky.node, func() bool { return rocky.node.loop.State().Partner.Up })
 		return err == nil && up
 	})
-	if _, err := rocky.node.Restart(context.Background(), time.Minute, "test"); err != nil {
+	if _, err := rocky.node.Restart(context.Background(), control.RestartRequest{Within: time.Minute, Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	<-rocky.ended

@@ -244,7 +244,7 @@ func TestAnnouncedRestart(t *testing.T) {
 	pid, _ := p.world.is("rocky", "one/app")
 	restart := func(within time.Duration) {
 		t.Helper()
-		if _, err := p.sides["rocky"].node.Restart(context.Background(), within, "upgrade"); err != nil {
+		if _, err := p.sides["rocky"].node.Restart(context.Background(), control.RestartRequest{Within: within, Reason: "upgrade"}); err != nil {
 			t.Fatal(err)
 		}
 		<-p.sides["rocky"].ended
@@ -261,7 +261,7 @@ func TestAnnouncedRestart(t *testing.T) {
 	p.wait("apollo takes it for lost when the time is over", func() bool { return p.status("apollo").Verdict == "lost" })
 	p.waitPhase("apollo", "one", "Active")
 	p.powerOff("rocky")
-	if _, err := p.sides["apollo"].node.Restart(context.Background(), time.Hour, ""); err == nil ||
+	if _, err := p.sides["apollo"].node.Restart(context.Background(), control.RestartRequest{Within: time.Hour}); err == nil ||
 		!strings.Contains(err.Error(), "ORS-1049") {
 		t.Errorf("an absence of an hour: %v", err)
 	}

@@ -86,10 +86,11 @@ type Options struct {
 	Network     func(context.Context) failover.Answer
 	Log         hclog.Logger
 	Version     string
-	BootID      string // of this run of the operating system
-	Incarnation int    // of the agent
-	WorkDir     string // folders of applications are made below it
-	LogDir      string // their output goes to files below it
+	BootID      string         // of this run of the operating system
+	Incarnation int            // of the agent
+	Process     control.Server // what status shows of the agent's process: pid, program, protocol
+	WorkDir     string         // folders of applications are made below it
+	LogDir      string         // their output goes to files below it
 	// Arrivals is what the agent before this one has told last of each group.
 	Arrivals []arrival.Notice
 }
@@ -111,8 +112,9 @@ type Node struct {
 	calls   chan func()
 	workers []*groupWorker
 
-	renewedAt    time.Duration  // on the boot clock: when leases were renewed last; the loop's goroutine's
-	partnerKnows atomic.Bool    // of the end of this agent
+	renewedAt    time.Duration // on the boot clock: when leases were renewed last; the loop's goroutine's
+	partnerKnows atomic.Bool   // of the end of this agent
+	successor    atomic.Pointer[string]
 	wg           sync.WaitGroup // every goroutine of the node
 	stop         context.CancelFunc
 	ctx          context.Context
@@ -142,7 +144,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.loop = loop.New(loop.Options{
 		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
-		Incarnation: o.Incarnation, Decided: n.decided, Arrivals: o.Arrivals,
+		Incarnation: o.Incarnation, Process: o.Process, Decided: n.decided, Arrivals: o.Arrivals,
 	})
 	n.view = n.loop.View()
 	for g := range o.Config.Groups {

@@ -75,18 +75,27 @@ const maxRestart = 10 * time.Minute
 
 // Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long. It returns
 // when that has been said for three intervals; Run then returns.
-func (n *Node) Restart(ctx context.Context, within time.Duration, reason string) (string, error) {
-	if within < time.Second || within > maxRestart {
-		return "", fmt.Errorf("ORS-1049: an agent is back within 1s to 10m, not %v: %w", within, control.ErrRefused)
+func (n *Node) Restart(ctx context.Context, r control.RestartRequest) (string, error) {
+	if r.Within < time.Second || r.Within > maxRestart {
+		return "", fmt.Errorf("ORS-1049: an agent is back within 1s to 10m, not %v: %w", r.Within, control.ErrRefused)
 	}
-	if err := n.call(ctx, func() { n.loop.Restart(within, reason) }); err != nil {
+	if err := n.call(ctx, func() { n.loop.Restart(r.Within, r.Reason) }); err != nil {
 		return "", err
 	}
 	if !sleepUntil(ctx, 3*n.cfg.Interconnect.Interval, 0) {
 		return "", ctx.Err()
 	}
+	n.successor.Store(&r.Program)
 	n.stop()
-	return fmt.Sprintf("the agent ends; applications go on, and %s waits %v for it", n.peer, within), nil
+	return fmt.Sprintf("the agent ends; applications go on, and %s waits %v for it", n.peer, r.Within), nil
+}
+
+// Successor is the program that is to take the agent's place when Run has returned; empty: none.
+func (n *Node) Successor() string {
+	if p := n.successor.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 // Clear lets a group that is blocked or faulted try again.

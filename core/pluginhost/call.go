@@ -143,11 +143,12 @@ func call[Q request, R any](ctx context.Context, h *Host, kind string, q Q, m me
 	defer cancel()
 	q = h.signed(q).(Q)
 	for again := false; ; again = true {
-		p, err := in.acquire(ctx)
+		p, err := in.acquire(ctx, m.deadline == changeDeadline)
 		if err != nil {
 			return none, err
 		}
 		r, err := m.call(p.service, ctx, q)
+		in.release(p, m.deadline == changeDeadline)
 		if err == nil {
 			p.late.Store(0)
 			return r, nil

@@ -14,6 +14,7 @@ const (
 	CodeCall      = "ORS-5008" // a call failed
 	CodeHung      = "ORS-5009" // a call was not answered in time
 	CodeClosed    = "ORS-5010" // the host is closed
+	CodeBusy      = "ORS-5011" // it cannot be upgraded at this moment
 )
 
 // Error is what keeps a plugin from doing what it was asked to.

@@ -17,15 +17,19 @@ type instance struct {
 	done   chan struct{} // closed when supervise has ended
 	nudged chan struct{} // a call wants a missing or refused program looked at again
 
+	replace chan *replacement // another program is to serve
+
 	mu       sync.Mutex
 	state    State
-	err      *Error   // why it is not running
-	proc     *process // running; nil otherwise
-	last     identity // what was looked at last
+	err      *Error     // why it is not running
+	proc     *process   // running; nil otherwise
+	last     *candidate // what was looked at last; nil: nothing that may run
 	version  string
+	swapping bool          // another process is about to serve: calls wait
 	attempts int           // launches that have ended, well or badly
 	launches []time.Time   // processes started, within the budget's window
 	total    int           // processes started
+	served   bool          // a process has served before
 	changed  chan struct{} // closed and replaced when anything above changes
 }
 
@@ -41,16 +45,16 @@ func (in *instance) supervise(ctx context.Context) {
 	defer close(in.done)
 	failures := 0
 	for ctx.Err() == nil {
-		path, err := in.check()
+		c, err := in.check(ctx)
 		if err == nil {
 			if wait := in.overBudget(time.Now()); wait > 0 {
-				sleep(ctx, wait, nil)
+				sleep(ctx, wait, in.nudged)
 				continue
 			}
 		}
 		var p *process
 		if err == nil {
-			p, err = in.launch(ctx, path)
+			p, err = in.launch(ctx, c, false)
 		}
 		if err != nil {
 			in.failed(err)
@@ -59,12 +63,12 @@ func (in *instance) supervise(ctx context.Context) {
 				continue
 			}
 			failures++
-			sleep(ctx, in.h.lim.backoff(failures), nil)
+			sleep(ctx, in.h.lim.backoff(failures), in.nudged)
 			continue
 		}
 		in.running(p)
 		started := time.Now()
-		why := in.watch(ctx, p)
+		p, why := in.serve(ctx, p)
 		in.stopped(p, why)
 		if ctx.Err() != nil {
 			p.end(in.h.lim.stop, in.h.lim.dead)
@@ -77,6 +81,18 @@ func (in *instance) supervise(ctx context.Context) {
 		}
 		failures++
 		sleep(ctx, in.h.lim.backoff(failures), nil)
+	}
+}
+
+// serve watches a process until it has ended, was killed, or ctx is over; meanwhile another one may have taken its
+// place. It returns the one that served last, and why it does not any more.
+func (in *instance) serve(ctx context.Context, p *process) (*process, string) {
+	for {
+		why, r := in.watch(ctx, p)
+		if r == nil {
+			return p, why
+		}
+		p = in.succeed(ctx, p, r)
 	}
 }
 
@@ -160,13 +176,26 @@ func (in *instance) failed(err *Error) {
 	in.tell()
 }
 
-func (in *instance) running(p *process) {
+// says notes the version that a program says it is.
+func (in *instance) says(version string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.version = version
+}
+
+func (in *instance) running(p *process) {
+	in.mu.Lock()
 	in.attempts++
 	in.state, in.err, in.proc, in.version = StateRunning, nil, p, p.info.GetVersion()
+	in.last, in.swapping = p.program, false
+	again := in.served
+	in.served = true
 	in.h.o.Log.Info("plugin is running", "plugin", in.name(), "version", in.version, "pid", p.run.pid())
 	in.tell()
+	in.mu.Unlock()
+	if again && in.h.o.Replaced != nil {
+		in.h.o.Replaced(in.kind, in.application)
+	}
 }
 
 func (in *instance) stopped(p *process, why string) {
@@ -180,8 +209,9 @@ func (in *instance) stopped(p *process, why string) {
 	in.tell()
 }
 
-// watch returns, with the reason, when the process has ended, hangs and was killed, or ctx is over.
-func (in *instance) watch(ctx context.Context, p *process) string {
+// watch returns, with the reason, when the process has ended, hangs and was killed, or ctx is over; or with what is to
+// take its place.
+func (in *instance) watch(ctx context.Context, p *process) (string, *replacement) {
 	tick := time.NewTicker(in.h.lim.healthEvery)
 	defer tick.Stop()
 	misses := 0
@@ -189,9 +219,11 @@ func (in *instance) watch(ctx context.Context, p *process) string {
 		suspected := false
 		select {
 		case <-ctx.Done():
-			return "the host is closed"
+			return "the host is closed", nil
 		case <-p.run.exited:
-			return p.why()
+			return p.why(), nil
+		case r := <-in.replace:
+			return "", r
 		case <-p.suspect:
 			suspected = true
 		case <-tick.C:
@@ -203,7 +235,7 @@ func (in *instance) watch(ctx context.Context, p *process) string {
 		// One check that is late may be our own lateness; a call that was late, too, makes it sure.
 		if misses++; suspected || misses > 1 {
 			p.kill("it hung: a health check was not answered")
-			return p.why()
+			return p.why(), nil
 		}
 	}
 }
@@ -236,17 +268,22 @@ func (in *instance) settle(ctx context.Context) {
 	}
 }
 
-// acquire returns the running process. When there is none it waits for the outcome of the next launch, unless the
-// restart budget is used up.
-func (in *instance) acquire(ctx context.Context) (*process, error) {
+// acquire returns the running process for a call, which release ends. When there is none it waits for the outcome of
+// the next launch, unless the restart budget is used up. A change starts or stops an application.
+func (in *instance) acquire(ctx context.Context, change bool) (*process, error) {
 	first := -1
 	for {
 		in.mu.Lock()
 		p, state, err, attempts, changed := in.proc, in.state, in.err, in.attempts, in.changed
-		in.mu.Unlock()
-		if p != nil && !p.ended() {
+		if p != nil && !in.swapping && !p.ended() {
+			p.calls++
+			if change {
+				p.changes++
+			}
+			in.mu.Unlock()
 			return p, nil
 		}
+		in.mu.Unlock()
 		if first < 0 {
 			first = attempts
 			if state == StateMissing || state == StateRefused {
@@ -273,12 +310,28 @@ func (in *instance) acquire(ctx context.Context) (*process, error) {
 	}
 }
 
+// release ends a call.
+func (in *instance) release(p *process, change bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	p.calls--
+	if change {
+		p.changes--
+	}
+	if in.swapping && p.calls == 0 {
+		in.tell()
+	}
+}
+
 func (in *instance) status() PluginStatus {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s := PluginStatus{
-		Kind: in.kind, Application: in.application, Version: in.version, SHA256: in.last.sum,
+		Kind: in.kind, Application: in.application, Version: in.version,
 		Pinned: in.h.o.Pins[in.kind].SHA256 != "", State: in.state, Launches: in.total,
+	}
+	if in.last != nil {
+		s.SHA256 = in.last.sum
 	}
 	if in.err != nil {
 		s.Detail = in.err.Error()

@@ -2,12 +2,9 @@ package pluginhost
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,96 +25,64 @@ import (
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
-// identity is which program file was looked at: it is looked at again only when it has changed.
-type identity struct {
-	size     int64
-	modified time.Time
-	sum      string
-}
-
 // process is one run of a plugin.
 type process struct {
 	client  *plugin.Client
 	conn    *grpc.ClientConn
 	service pluginv1.PluginServiceClient
 	run     *child
-	info    *pluginv1.InfoResponse
-	schema  *pluginv1.Block
+	program *candidate
+	*description
 	suspect chan struct{} // a call was not answered in time
 	late    atomic.Int32  // calls in a row that were not answered in time
 	reason  atomic.Pointer[string]
+
+	calls   int // under way; guarded by the instance
+	changes int // those of them that start or stop something
 }
 
-// launch starts a program that has been checked and asks what it is. It takes at most limits.start, and leaves
-// nothing running when it fails.
-func (in *instance) launch(ctx context.Context, path string) (*process, *Error) {
+// launch starts a program that has been chosen and asks what it is. It takes at most limits.start, and leaves nothing
+// running when it fails. A launch that was asked for does not count against the restart budget and is not shown: the
+// program is only to say what it is, or does not serve yet.
+func (in *instance) launch(ctx context.Context, c *candidate, asked bool) (*process, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, in.h.lim.start)
 	defer cancel()
-	p, err := in.spawn(ctx, path)
+	if !asked {
+		in.started()
+	}
+	p, err := in.spawn(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := in.introduce(ctx, p); err != nil {
+	err = in.introduce(ctx, p)
+	if !asked && p.info != nil {
+		in.says(p.info.GetVersion())
+	}
+	if err != nil {
 		p.kill("it is not the plugin that is wanted")
 		p.end(0, in.h.lim.dead)
 		return nil, err
 	}
+	in.h.remember(c.sum, p.description)
 	return p, nil
 }
 
-// check looks at the program file: present, safe from others, and as pinned.
-func (in *instance) check() (string, *Error) {
-	path := in.h.program(in.kind)
-	refuse := func(code, what, next string, err error) (string, *Error) {
-		return "", &Error{Code: code, Kind: in.kind, What: what, Next: next, Err: err}
-	}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return refuse(CodeMissing, "there is no program "+path, "install it there, or set plugin_dir in the agent block", nil)
-	case err != nil:
-		return refuse(CodeMissing, "the program cannot be looked at", "check the folder "+in.h.o.Dir, err)
-	case !info.Mode().IsRegular():
-		return refuse(CodeMissing, path+" is no program", "install the plugin there", nil)
-	}
-	if err := checkSafe(path); err != nil {
-		return refuse(CodeMode, "it is not run because others could replace it", "take the right to write from them", err)
-	}
-	sum, err := fileSum(path)
-	if err != nil {
-		return refuse(CodeMissing, "the program cannot be read", "check its file mode", err)
-	}
-	id := identity{size: info.Size(), modified: info.ModTime(), sum: sum}
+// check finds the program that is to serve. One that was refused for what it has said of itself would say the same
+// again.
+func (in *instance) check(ctx context.Context) (*candidate, *Error) {
+	c, err := in.h.choose(ctx, in.kind)
 	in.mu.Lock()
-	same, was := id == in.last, in.err
-	in.last = id
+	same, was := err == nil && c.same(in.last), in.err
+	in.last = c
 	in.mu.Unlock()
-	if want := strings.ToLower(in.h.o.Pins[in.kind].SHA256); want != "" && want != sum {
-		return refuse(CodeHash,
-			fmt.Sprintf("the program %s has the SHA-256 %s, and the configuration pins %s", path, sum, want),
-			"install the program that was pinned, or pin this one after you have made sure of it", nil)
-	}
 	if same && was != nil && (was.Code == CodeVersion || was.Code == CodeWrongKind) {
-		return "", was // the same program would say the same again
+		return nil, was
 	}
-	return path, nil
-}
-
-func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return c, err
 }
 
 // spawn starts the program and connects to it.
-func (in *instance) spawn(ctx context.Context, path string) (*process, *Error) {
+func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) {
 	logPath := in.h.logPath(in.kind, in.application)
 	fail := func(what string, err error) *Error {
 		return &Error{Code: CodeStart, Kind: in.kind, What: what, Next: "see " + logPath, Err: err}
@@ -132,10 +97,9 @@ func (in *instance) spawn(ctx context.Context, path string) (*process, *Error) {
 	}
 	defer log.Close() // the process has a descriptor of its own
 	begin, _ := log.Seek(0, io.SeekEnd)
-	run := newChild(path, log)
-	p := &process{run: run, suspect: make(chan struct{}, 1)}
+	run := newChild(c.path, log)
+	p := &process{run: run, program: c, description: &description{}, suspect: make(chan struct{}, 1)}
 	p.client = plugin.NewClient(in.clientConfig(dir, run))
-	in.started()
 
 	connected := make(chan error, 1)
 	go func() { connected <- p.connect() }()
@@ -229,27 +193,13 @@ func (in *instance) introduce(ctx context.Context, p *process) *Error {
 	if err != nil {
 		return fail(CodeStart, "it did not say what it is", broken, err)
 	}
+	p.info, p.protocol = info, p.client.NegotiatedVersion()
 	if info.GetKind() != in.kind {
 		return fail(CodeWrongKind, fmt.Sprintf("the program serves the kind %q", info.GetKind()),
 			fmt.Sprintf("install the plugin for %q as %s", in.kind, in.h.program(in.kind)), nil)
 	}
-	in.mu.Lock()
-	in.version = info.GetVersion()
-	in.mu.Unlock()
-	if want := in.h.o.Pins[in.kind].Version; want != "" {
-		constraint, err := version.NewConstraint(want)
-		if err != nil {
-			return fail(CodeVersion, fmt.Sprintf("%q is no version constraint", want), "correct the configuration", err)
-		}
-		got, err := version.NewSemver(info.GetVersion())
-		if err != nil {
-			return fail(CodeVersion,
-				fmt.Sprintf("its version %q is none, and %q is wanted", info.GetVersion(), want), broken, err)
-		}
-		if !constraint.Check(got) {
-			return fail(CodeVersion, fmt.Sprintf("its version is %s, and the configuration wants %q", got, want),
-				"install a version that fits, or change the constraint", nil)
-		}
+	if err := in.wanted(p); err != nil {
+		return err
 	}
 	schemaCtx, cancelSchema := context.WithTimeout(ctx, infoDeadline)
 	defer cancelSchema()
@@ -257,8 +207,26 @@ func (in *instance) introduce(ctx context.Context, p *process) *Error {
 	if err != nil || schema.GetSchema() == nil {
 		return fail(CodeStart, "it did not say what its configuration may hold", broken, err)
 	}
-	p.info, p.schema = info, schema.GetSchema()
+	p.schema = schema.GetSchema()
 	return nil
+}
+
+// wanted compares the version that a plugin says it is with its name and with what the configuration wants.
+func (in *instance) wanted(p *process) *Error {
+	pin := in.h.o.Pins[in.kind]
+	if pin.Version == "" && p.program.claimed == nil {
+		return nil
+	}
+	got, err := version.NewSemver(p.info.GetVersion())
+	if err != nil {
+		return &Error{Code: CodeVersion, Kind: in.kind,
+			What: fmt.Sprintf("its version %q is none, and %q is wanted", p.info.GetVersion(), pin.Version),
+			Next: "install a version of it that works", Err: err}
+	}
+	if c := p.program; c.claimed != nil && !c.claimed.Equal(got) {
+		return otherVersion(in.kind, c.path, got)
+	}
+	return pin.fits(in.kind, got)
 }
 
 // ended says whether the process has ended.

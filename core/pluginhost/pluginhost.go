@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,13 +22,17 @@ import (
 
 // Options say where plugins are and on whose behalf they run.
 type Options struct {
-	Dir    string         // folder of the programs ors-plugin-KIND
-	RunDir string         // for sockets; a private folder is made in it, and removed by Close
-	LogDir string         // for the output of plugins: plugin-KIND.log
-	Server string         // name of this server: filled into a Caller that names none
-	BootID string         // identity of this run of the core: filled into a Caller that has none
-	Pins   map[string]Pin // what is known of a kind; a kind that is not in it runs unpinned
-	Log    hclog.Logger   // nil: no log
+	Dir      string         // folder of the programs ors-plugin-KIND and ors-plugin-KIND_VERSION
+	KnownDir string         // keeps what programs have said of themselves, by their hash; empty: nothing is kept
+	RunDir   string         // for sockets; a private folder is made in it, and removed by Close
+	LogDir   string         // for the output of plugins: plugin-KIND.log
+	Server   string         // name of this server: filled into a Caller that names none
+	BootID   string         // identity of this run of the core: filled into a Caller that has none
+	Pins     map[string]Pin // what is known of a kind; a kind that is not in it runs unpinned
+	Log      hclog.Logger   // nil: no log
+	// Replaced, when set, is called when another process has begun to serve a kind, or an application "group/name" of an
+	// isolated one: what the one before has known of its applications is gone. It must not wait.
+	Replaced func(kind, application string)
 }
 
 // Pin is what the configuration demands of a plugin.
@@ -140,30 +143,35 @@ func (h *Host) Status() []PluginStatus {
 
 // Info returns what a plugin says of itself. It waits for a launch that is under way, at most as long as one may take.
 func (h *Host) Info(kind string) (*pluginv1.InfoResponse, error) {
-	p, err := h.described(kind)
+	d, err := h.described(kind)
 	if err != nil {
 		return nil, err
 	}
-	return p.info, nil
+	return d.info, nil
 }
 
 // Schema returns what the configuration of an application of this kind may hold. It waits like Info.
 func (h *Host) Schema(kind string) (*pluginv1.Block, error) {
-	p, err := h.described(kind)
+	d, err := h.described(kind)
 	if err != nil {
 		return nil, err
 	}
-	return p.schema, nil
+	return d.schema, nil
 }
 
-func (h *Host) described(kind string) (*process, error) {
+func (h *Host) described(kind string) (*description, error) {
 	in, err := h.instance(kind, "")
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, h.lim.start+h.lim.backoffMost)
 	defer cancel()
-	return in.acquire(ctx)
+	p, err := in.acquire(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	defer in.release(p, false)
+	return p.description, nil
 }
 
 // Close ends all plugins, asking first, and returns when they have ended or ctx is over; then it kills them without
@@ -216,13 +224,17 @@ func (h *Host) instance(kind, application string) (*instance, error) {
 	if in, ok := h.instances[key]; ok {
 		return in, nil
 	}
-	in := &instance{
-		h: h, kind: kind, application: application, state: StateStarting,
-		changed: make(chan struct{}), done: make(chan struct{}), nudged: make(chan struct{}, 1),
-	}
+	in := h.newInstance(kind, application)
 	h.instances[key] = in
 	go in.supervise(h.ctx)
 	return in, nil
+}
+
+func (h *Host) newInstance(kind, application string) *instance {
+	return &instance{
+		h: h, kind: kind, application: application, state: StateStarting, changed: make(chan struct{}),
+		done: make(chan struct{}), nudged: make(chan struct{}, 1), replace: make(chan *replacement),
+	}
 }
 
 // socketDir makes the private folder of the sockets when it is first needed.
@@ -242,17 +254,12 @@ func (h *Host) socketDir() (string, error) {
 	return h.sockets.path, nil
 }
 
-// Program is the path of a kind's program, looked at as before each launch: it is there, nobody else can replace it,
-// and its hash is the pinned one. It is for what a program does besides serving.
+// Program is the path of the program that is to serve a kind, chosen as before each launch: it is there, nobody else
+// can replace it, and it is as pinned. It is for what a program does besides serving.
 func (h *Host) Program(kind string) (string, error) {
-	path, err := (&instance{h: h, kind: kind}).check()
+	c, err := h.choose(h.ctx, kind)
 	if err != nil {
 		return "", err
 	}
-	return path, nil
-}
-
-// program is the path of a kind's program.
-func (h *Host) program(kind string) string {
-	return filepath.Join(h.o.Dir, "ors-plugin-"+kind+programSuffix)
+	return c.path, nil
 }

@@ -67,7 +67,7 @@ func newRig(t testing.TB, lim limits, pins map[string]Pin, kinds ...string) *Hos
 	}
 	h := New(Options{
 		Dir: filepath.Join(dir, "plugins"), RunDir: filepath.Join(dir, "run"), LogDir: filepath.Join(dir, "log"),
-		Server: "rocky", BootID: "boot-7", Pins: pins,
+		Server: "rocky", BootID: "boot-7", Pins: pins, KnownDir: filepath.Join(dir, "known"),
 	})
 	h.lim = lim
 	if err := os.Mkdir(h.o.Dir, 0o755); err != nil {
@@ -245,7 +245,7 @@ func TestMutualTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := in.acquire(ctx)
+	p, err := in.acquire(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,6 +384,24 @@ func signal(t *testing.T, pid int, s unix.Signal) {
 	if err := unix.Kill(pid, s); err != nil {
 		t.Fatal(err)
 	}
+	for s == unix.SIGSTOP && !stopped(t, pid) { // the kernel stops a process's threads one by one
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func stopped(t *testing.T, pid int) bool {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(tasks) == 0 {
+		t.Fatalf("process %d: %v", pid, err)
+	}
+	for _, task := range tasks {
+		raw, err := os.ReadFile(task)
+		if err == nil && !strings.Contains(string(raw), ") T ") {
+			return false
+		}
+	}
+	return true
 }
 
 func TestKilledDuringCall(t *testing.T) {

@@ -35,39 +35,6 @@ func atOrdinaryPriority(start func() error) error {
 	return start()
 }
 
-// checkSafe says whether anybody but root and the agent's own user could replace a program, or any folder on the way
-// to it.
-func checkSafe(path string) error {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return err
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return err
-	}
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		if err != nil {
-			return err
-		}
-		owner := info.Sys().(*syscall.Stat_t)
-		mode := info.Mode()
-		// In a sticky folder, such as /tmp, others may add files but not replace those of others.
-		sticky := mode.IsDir() && mode&os.ModeSticky != 0
-		switch {
-		case owner.Uid != 0 && owner.Uid != uint32(os.Geteuid()):
-			return fmt.Errorf("%s belongs to the user %d: chown root %s", at, owner.Uid, at)
-		case mode.Perm()&0o002 != 0 && !sticky:
-			return fmt.Errorf("%s may be written by everybody (mode %04o): chmod o-w %s", at, mode.Perm(), at)
-		case mode.Perm()&0o020 != 0 && !sticky && owner.Gid != 0 && (os.Geteuid() == 0 || owner.Gid != uint32(os.Getegid())):
-			return fmt.Errorf("%s may be written by the group %d (mode %04o): chmod g-w %s", at, owner.Gid, mode.Perm(), at)
-		}
-		if at == filepath.Dir(at) {
-			return nil
-		}
-	}
-}
-
 // socketFolder is a private folder for the sockets of one host's plugins. The lock that is held on a file in it tells
 // others that its host is alive: what a dead agent has left behind is removed by the next one.
 type socketFolder struct {

@@ -15,10 +15,6 @@ func ownSession(*exec.Cmd) {}
 
 func atOrdinaryPriority(start func() error) error { return start() }
 
-// checkSafe looks at nothing here: Windows keeps rights in access lists, and the folder of the plugins has those of
-// Program Files.
-func checkSafe(string) error { return nil }
-
 // socketFolder is not used for sockets here: go-plugin listens on the loopback interface, behind mutual TLS.
 type socketFolder struct{ path string }
 

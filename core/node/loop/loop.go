@@ -54,8 +54,9 @@ type Options struct {
 	World       World
 	Log         hclog.Logger
 	Version     string
-	BootID      string // of this run of the operating system
-	Incarnation int    // of the agent
+	BootID      string         // of this run of the operating system
+	Incarnation int            // of the agent
+	Process     control.Server // what status shows of the agent's process: pid, program, protocol
 	// Arrivals is what was told last of each group, by the agent before this one.
 	Arrivals []arrival.Notice
 	// StatusEvery is how often the partner is told how things are here when no phase has changed; 0: once a second.

@@ -58,14 +58,15 @@ func (lp *Loop) sentence(st *control.Status) {
 }
 
 func (lp *Loop) servers(partner partnerView) []control.Server {
-	self := control.Server{
-		Name: lp.self, Self: true, State: "alive", Version: lp.o.Version, BootID: lp.o.BootID,
-		Incarnation: lp.o.Incarnation, Since: lp.start,
-	}
+	self := lp.o.Process
+	self.Name, self.Self, self.State, self.Version = lp.self, true, "alive", lp.o.Version
+	self.BootID, self.Incarnation, self.Since = lp.o.BootID, lp.o.Incarnation, lp.start
 	peer := control.Server{Name: lp.peer, State: lp.state.Partner.Verdict.String()}
 	if partner.status != nil {
 		peer.Version, peer.BootID = partner.status.Server.Version, partner.status.Server.BootID
 		peer.Incarnation, peer.Since = partner.status.Server.Incarnation, partner.status.Server.Since
+		peer.PID, peer.Program, peer.Speaks = partner.status.Server.PID, partner.status.Server.Program,
+			partner.status.Server.Speaks
 	}
 	if lp.cfg.Self == failover.First {
 		return []control.Server{self, peer}

@@ -1,6 +1,6 @@
 // Command plugin is a plugin whose name says how it misbehaves: ors-plugin-good, -garbage, -hang, -crash, -wrongkind
 // … A call does what the application's configuration says. It speaks go-plugin directly, so that it can do what the
-// SDK prevents.
+// SDK prevents. Its version is 1.2.3, or the text behind the last "version=" in its file.
 package main
 
 import (
@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -21,7 +23,7 @@ import (
 )
 
 func main() {
-	kind := strings.TrimPrefix(filepath.Base(os.Args[0]), "ors-plugin-")
+	kind, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(os.Args[0]), "ors-plugin-"), "_")
 	switch kind {
 	case "garbage":
 		fmt.Println("hello, this is no handshake")
@@ -71,7 +73,35 @@ func (s *server) Info(context.Context, *pluginv1.InfoRequest) (*pluginv1.InfoRes
 	case "mute":
 		select {} // not until ctx is done: an answer at the deadline can still reach the caller in time
 	}
-	return &pluginv1.InfoResponse{Kind: kind, Version: "1.2.3", Description: "A plugin for tests."}, nil
+	return &pluginv1.InfoResponse{Kind: kind, Version: version(), Description: "A plugin for tests."}, nil
+}
+
+func version() string {
+	raw, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		return err.Error()
+	}
+	if _, text, ok := strings.Cut(string(raw[len(raw)-64:]), "version="); ok {
+		return text
+	}
+	return "1.2.3"
+}
+
+// spin keeps one processor busy and answers nothing any more: it is never interrupted, and who stops the world waits
+// for it. That takes a runtime that does not interrupt loops, so the program executes itself with such a one first.
+func spin() {
+	go runtime.GC()
+	for {
+	}
+}
+
+func init() {
+	const setting = "asyncpreemptoff=1"
+	if !strings.HasPrefix(filepath.Base(os.Args[0]), "ors-plugin-spin") || os.Getenv("GODEBUG") == setting {
+		return
+	}
+	fmt.Fprintln(os.Stderr, syscall.Exec(os.Args[0], os.Args, append(os.Environ(), "GODEBUG="+setting)))
+	os.Exit(1)
 }
 
 func (s *server) Schema(context.Context, *pluginv1.SchemaRequest) (*pluginv1.SchemaResponse, error) {
@@ -100,6 +130,8 @@ func obey(ctx context.Context, a *pluginv1.Application) string {
 			f.Close()
 			<-ctx.Done()
 		}
+	case "spin":
+		spin()
 	case "environment":
 		return strings.Join(os.Environ(), "\n")
 	case "leave a child": // it keeps standard output and error open

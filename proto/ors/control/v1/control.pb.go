@@ -737,9 +737,12 @@ func (x *ModeResponse) GetText() string {
 }
 
 type RestartRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	WithinMs      int64                  `protobuf:"varint,1,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // the agent is back after so long, at the latest
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	WithinMs int64                  `protobuf:"varint,1,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"` // the agent is back after so long, at the latest
+	Reason   string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Absolute path of a program that takes the agent's place in its process, with the same arguments; empty: the agent ends, and
+	// whatever keeps it running starts it again.
+	Program       string `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -788,6 +791,13 @@ func (x *RestartRequest) GetReason() string {
 	return ""
 }
 
+func (x *RestartRequest) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
 type RestartResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
@@ -832,6 +842,94 @@ func (x *RestartResponse) GetText() string {
 	return ""
 }
 
+type UpgradePluginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradePluginRequest) Reset() {
+	*x = UpgradePluginRequest{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradePluginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradePluginRequest) ProtoMessage() {}
+
+func (x *UpgradePluginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradePluginRequest.ProtoReflect.Descriptor instead.
+func (*UpgradePluginRequest) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *UpgradePluginRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+type UpgradePluginResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradePluginResponse) Reset() {
+	*x = UpgradePluginResponse{}
+	mi := &file_ors_control_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradePluginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradePluginResponse) ProtoMessage() {}
+
+func (x *UpgradePluginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ors_control_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradePluginResponse.ProtoReflect.Descriptor instead.
+func (*UpgradePluginResponse) Descriptor() ([]byte, []int) {
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UpgradePluginResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ShutdownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -841,7 +939,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[16]
+	mi := &file_ors_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +951,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[16]
+	mi := &file_ors_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +964,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ShutdownRequest) GetReason() string {
@@ -885,7 +983,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[17]
+	mi := &file_ors_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +995,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[17]
+	mi := &file_ors_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1008,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ShutdownResponse) GetText() string {
@@ -933,7 +1031,7 @@ type NotifyRequest struct {
 
 func (x *NotifyRequest) Reset() {
 	*x = NotifyRequest{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[18]
+	mi := &file_ors_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1043,7 @@ func (x *NotifyRequest) String() string {
 func (*NotifyRequest) ProtoMessage() {}
 
 func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[18]
+	mi := &file_ors_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1056,7 @@ func (x *NotifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyRequest.ProtoReflect.Descriptor instead.
 func (*NotifyRequest) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NotifyRequest) GetMessage() isNotifyRequest_Message {
@@ -1013,7 +1111,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[19]
+	mi := &file_ors_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1123,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[19]
+	mi := &file_ors_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1136,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Register) GetProgram() string {
@@ -1075,7 +1173,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[20]
+	mi := &file_ors_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1185,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[20]
+	mi := &file_ors_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1198,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Report) GetGroup() string {
@@ -1152,7 +1250,7 @@ type NotifyResponse struct {
 
 func (x *NotifyResponse) Reset() {
 	*x = NotifyResponse{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[21]
+	mi := &file_ors_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1262,7 @@ func (x *NotifyResponse) String() string {
 func (*NotifyResponse) ProtoMessage() {}
 
 func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[21]
+	mi := &file_ors_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1275,7 @@ func (x *NotifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyResponse.ProtoReflect.Descriptor instead.
 func (*NotifyResponse) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NotifyResponse) GetPosition() uint64 {
@@ -1268,7 +1366,7 @@ type NotifyDrive struct {
 
 func (x *NotifyDrive) Reset() {
 	*x = NotifyDrive{}
-	mi := &file_ors_control_v1_control_proto_msgTypes[22]
+	mi := &file_ors_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1378,7 @@ func (x *NotifyDrive) String() string {
 func (*NotifyDrive) ProtoMessage() {}
 
 func (x *NotifyDrive) ProtoReflect() protoreflect.Message {
-	mi := &file_ors_control_v1_control_proto_msgTypes[22]
+	mi := &file_ors_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1391,7 @@ func (x *NotifyDrive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyDrive.ProtoReflect.Descriptor instead.
 func (*NotifyDrive) Descriptor() ([]byte, []int) {
-	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_ors_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NotifyDrive) GetLetter() string {
@@ -1367,11 +1465,16 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\t_disabledB\x11\n" +
 	"\x0f_maintenance_ms\"\"\n" +
 	"\fModeResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"E\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"_\n" +
 	"\x0eRestartRequest\x12\x1b\n" +
 	"\twithin_ms\x18\x01 \x01(\x03R\bwithinMs\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"%\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\aprogram\x18\x03 \x01(\tR\aprogram\"%\n" +
 	"\x0fRestartResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"*\n" +
+	"\x14UpgradePluginRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\"+\n" +
+	"\x15UpgradePluginResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\")\n" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
@@ -1406,7 +1509,7 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\vNotifyDrive\x12\x16\n" +
 	"\x06letter\x18\x01 \x01(\tR\x06letter\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12+\n" +
-	"\x11configured_letter\x18\x03 \x01(\tR\x10configuredLetter2\xe4\x05\n" +
+	"\x11configured_letter\x18\x03 \x01(\tR\x10configuredLetter2\xc2\x06\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.ors.control.v1.StatusRequest\x1a\x1e.ors.control.v1.StatusResponse\x12F\n" +
 	"\x05Watch\x12\x1c.ors.control.v1.WatchRequest\x1a\x1d.ors.control.v1.WatchResponse0\x01\x12C\n" +
@@ -1415,7 +1518,8 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\x03Map\x12\x1a.ors.control.v1.MapRequest\x1a\x1b.ors.control.v1.MapResponse\x12D\n" +
 	"\x05Clear\x12\x1c.ors.control.v1.ClearRequest\x1a\x1d.ors.control.v1.ClearResponse\x12A\n" +
 	"\x04Mode\x12\x1b.ors.control.v1.ModeRequest\x1a\x1c.ors.control.v1.ModeResponse\x12J\n" +
-	"\aRestart\x12\x1e.ors.control.v1.RestartRequest\x1a\x1f.ors.control.v1.RestartResponse\x12O\n" +
+	"\aRestart\x12\x1e.ors.control.v1.RestartRequest\x1a\x1f.ors.control.v1.RestartResponse\x12\\\n" +
+	"\rUpgradePlugin\x12$.ors.control.v1.UpgradePluginRequest\x1a%.ors.control.v1.UpgradePluginResponse\x12O\n" +
 	"\bShutdown\x12\x1f.ors.control.v1.ShutdownRequest\x1a .ors.control.v1.ShutdownResponse0\x01\x12K\n" +
 	"\x06Notify\x12\x1d.ors.control.v1.NotifyRequest\x1a\x1e.ors.control.v1.NotifyResponse(\x010\x01B7Z5github.com/orscore/ors/proto/ors/control/v1;controlv1b\x06proto3"
 
@@ -1431,36 +1535,38 @@ func file_ors_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_ors_control_v1_control_proto_rawDescData
 }
 
-var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_ors_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ors_control_v1_control_proto_goTypes = []any{
-	(*StatusRequest)(nil),    // 0: ors.control.v1.StatusRequest
-	(*StatusResponse)(nil),   // 1: ors.control.v1.StatusResponse
-	(*WatchRequest)(nil),     // 2: ors.control.v1.WatchRequest
-	(*WatchResponse)(nil),    // 3: ors.control.v1.WatchResponse
-	(*MoveRequest)(nil),      // 4: ors.control.v1.MoveRequest
-	(*MoveResponse)(nil),     // 5: ors.control.v1.MoveResponse
-	(*EventsRequest)(nil),    // 6: ors.control.v1.EventsRequest
-	(*EventsResponse)(nil),   // 7: ors.control.v1.EventsResponse
-	(*MapRequest)(nil),       // 8: ors.control.v1.MapRequest
-	(*MapResponse)(nil),      // 9: ors.control.v1.MapResponse
-	(*ClearRequest)(nil),     // 10: ors.control.v1.ClearRequest
-	(*ClearResponse)(nil),    // 11: ors.control.v1.ClearResponse
-	(*ModeRequest)(nil),      // 12: ors.control.v1.ModeRequest
-	(*ModeResponse)(nil),     // 13: ors.control.v1.ModeResponse
-	(*RestartRequest)(nil),   // 14: ors.control.v1.RestartRequest
-	(*RestartResponse)(nil),  // 15: ors.control.v1.RestartResponse
-	(*ShutdownRequest)(nil),  // 16: ors.control.v1.ShutdownRequest
-	(*ShutdownResponse)(nil), // 17: ors.control.v1.ShutdownResponse
-	(*NotifyRequest)(nil),    // 18: ors.control.v1.NotifyRequest
-	(*Register)(nil),         // 19: ors.control.v1.Register
-	(*Report)(nil),           // 20: ors.control.v1.Report
-	(*NotifyResponse)(nil),   // 21: ors.control.v1.NotifyResponse
-	(*NotifyDrive)(nil),      // 22: ors.control.v1.NotifyDrive
+	(*StatusRequest)(nil),         // 0: ors.control.v1.StatusRequest
+	(*StatusResponse)(nil),        // 1: ors.control.v1.StatusResponse
+	(*WatchRequest)(nil),          // 2: ors.control.v1.WatchRequest
+	(*WatchResponse)(nil),         // 3: ors.control.v1.WatchResponse
+	(*MoveRequest)(nil),           // 4: ors.control.v1.MoveRequest
+	(*MoveResponse)(nil),          // 5: ors.control.v1.MoveResponse
+	(*EventsRequest)(nil),         // 6: ors.control.v1.EventsRequest
+	(*EventsResponse)(nil),        // 7: ors.control.v1.EventsResponse
+	(*MapRequest)(nil),            // 8: ors.control.v1.MapRequest
+	(*MapResponse)(nil),           // 9: ors.control.v1.MapResponse
+	(*ClearRequest)(nil),          // 10: ors.control.v1.ClearRequest
+	(*ClearResponse)(nil),         // 11: ors.control.v1.ClearResponse
+	(*ModeRequest)(nil),           // 12: ors.control.v1.ModeRequest
+	(*ModeResponse)(nil),          // 13: ors.control.v1.ModeResponse
+	(*RestartRequest)(nil),        // 14: ors.control.v1.RestartRequest
+	(*RestartResponse)(nil),       // 15: ors.control.v1.RestartResponse
+	(*UpgradePluginRequest)(nil),  // 16: ors.control.v1.UpgradePluginRequest
+	(*UpgradePluginResponse)(nil), // 17: ors.control.v1.UpgradePluginResponse
+	(*ShutdownRequest)(nil),       // 18: ors.control.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),      // 19: ors.control.v1.ShutdownResponse
+	(*NotifyRequest)(nil),         // 20: ors.control.v1.NotifyRequest
+	(*Register)(nil),              // 21: ors.control.v1.Register
+	(*Report)(nil),                // 22: ors.control.v1.Report
+	(*NotifyResponse)(nil),        // 23: ors.control.v1.NotifyResponse
+	(*NotifyDrive)(nil),           // 24: ors.control.v1.NotifyDrive
 }
 var file_ors_control_v1_control_proto_depIdxs = []int32{
-	19, // 0: ors.control.v1.NotifyRequest.register:type_name -> ors.control.v1.Register
-	20, // 1: ors.control.v1.NotifyRequest.report:type_name -> ors.control.v1.Report
-	22, // 2: ors.control.v1.NotifyResponse.drives:type_name -> ors.control.v1.NotifyDrive
+	21, // 0: ors.control.v1.NotifyRequest.register:type_name -> ors.control.v1.Register
+	22, // 1: ors.control.v1.NotifyRequest.report:type_name -> ors.control.v1.Report
+	24, // 2: ors.control.v1.NotifyResponse.drives:type_name -> ors.control.v1.NotifyDrive
 	0,  // 3: ors.control.v1.ControlService.Status:input_type -> ors.control.v1.StatusRequest
 	2,  // 4: ors.control.v1.ControlService.Watch:input_type -> ors.control.v1.WatchRequest
 	4,  // 5: ors.control.v1.ControlService.Move:input_type -> ors.control.v1.MoveRequest
@@ -1469,20 +1575,22 @@ var file_ors_control_v1_control_proto_depIdxs = []int32{
 	10, // 8: ors.control.v1.ControlService.Clear:input_type -> ors.control.v1.ClearRequest
 	12, // 9: ors.control.v1.ControlService.Mode:input_type -> ors.control.v1.ModeRequest
 	14, // 10: ors.control.v1.ControlService.Restart:input_type -> ors.control.v1.RestartRequest
-	16, // 11: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
-	18, // 12: ors.control.v1.ControlService.Notify:input_type -> ors.control.v1.NotifyRequest
-	1,  // 13: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
-	3,  // 14: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
-	5,  // 15: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
-	7,  // 16: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
-	9,  // 17: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
-	11, // 18: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
-	13, // 19: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
-	15, // 20: ors.control.v1.ControlService.Restart:output_type -> ors.control.v1.RestartResponse
-	17, // 21: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
-	21, // 22: ors.control.v1.ControlService.Notify:output_type -> ors.control.v1.NotifyResponse
-	13, // [13:23] is the sub-list for method output_type
-	3,  // [3:13] is the sub-list for method input_type
+	16, // 11: ors.control.v1.ControlService.UpgradePlugin:input_type -> ors.control.v1.UpgradePluginRequest
+	18, // 12: ors.control.v1.ControlService.Shutdown:input_type -> ors.control.v1.ShutdownRequest
+	20, // 13: ors.control.v1.ControlService.Notify:input_type -> ors.control.v1.NotifyRequest
+	1,  // 14: ors.control.v1.ControlService.Status:output_type -> ors.control.v1.StatusResponse
+	3,  // 15: ors.control.v1.ControlService.Watch:output_type -> ors.control.v1.WatchResponse
+	5,  // 16: ors.control.v1.ControlService.Move:output_type -> ors.control.v1.MoveResponse
+	7,  // 17: ors.control.v1.ControlService.Events:output_type -> ors.control.v1.EventsResponse
+	9,  // 18: ors.control.v1.ControlService.Map:output_type -> ors.control.v1.MapResponse
+	11, // 19: ors.control.v1.ControlService.Clear:output_type -> ors.control.v1.ClearResponse
+	13, // 20: ors.control.v1.ControlService.Mode:output_type -> ors.control.v1.ModeResponse
+	15, // 21: ors.control.v1.ControlService.Restart:output_type -> ors.control.v1.RestartResponse
+	17, // 22: ors.control.v1.ControlService.UpgradePlugin:output_type -> ors.control.v1.UpgradePluginResponse
+	19, // 23: ors.control.v1.ControlService.Shutdown:output_type -> ors.control.v1.ShutdownResponse
+	23, // 24: ors.control.v1.ControlService.Notify:output_type -> ors.control.v1.NotifyResponse
+	14, // [14:25] is the sub-list for method output_type
+	3,  // [3:14] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -1494,7 +1602,7 @@ func file_ors_control_v1_control_proto_init() {
 		return
 	}
 	file_ors_control_v1_control_proto_msgTypes[12].OneofWrappers = []any{}
-	file_ors_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+	file_ors_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{
 		(*NotifyRequest_Register)(nil),
 		(*NotifyRequest_Report)(nil),
 	}
@@ -1504,7 +1612,7 @@ func file_ors_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ors_control_v1_control_proto_rawDesc), len(file_ors_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

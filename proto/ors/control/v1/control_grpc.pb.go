@@ -22,16 +22,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlService_Status_FullMethodName   = "/ors.control.v1.ControlService/Status"
-	ControlService_Watch_FullMethodName    = "/ors.control.v1.ControlService/Watch"
-	ControlService_Move_FullMethodName     = "/ors.control.v1.ControlService/Move"
-	ControlService_Events_FullMethodName   = "/ors.control.v1.ControlService/Events"
-	ControlService_Map_FullMethodName      = "/ors.control.v1.ControlService/Map"
-	ControlService_Clear_FullMethodName    = "/ors.control.v1.ControlService/Clear"
-	ControlService_Mode_FullMethodName     = "/ors.control.v1.ControlService/Mode"
-	ControlService_Restart_FullMethodName  = "/ors.control.v1.ControlService/Restart"
-	ControlService_Shutdown_FullMethodName = "/ors.control.v1.ControlService/Shutdown"
-	ControlService_Notify_FullMethodName   = "/ors.control.v1.ControlService/Notify"
+	ControlService_Status_FullMethodName        = "/ors.control.v1.ControlService/Status"
+	ControlService_Watch_FullMethodName         = "/ors.control.v1.ControlService/Watch"
+	ControlService_Move_FullMethodName          = "/ors.control.v1.ControlService/Move"
+	ControlService_Events_FullMethodName        = "/ors.control.v1.ControlService/Events"
+	ControlService_Map_FullMethodName           = "/ors.control.v1.ControlService/Map"
+	ControlService_Clear_FullMethodName         = "/ors.control.v1.ControlService/Clear"
+	ControlService_Mode_FullMethodName          = "/ors.control.v1.ControlService/Mode"
+	ControlService_Restart_FullMethodName       = "/ors.control.v1.ControlService/Restart"
+	ControlService_UpgradePlugin_FullMethodName = "/ors.control.v1.ControlService/UpgradePlugin"
+	ControlService_Shutdown_FullMethodName      = "/ors.control.v1.ControlService/Shutdown"
+	ControlService_Notify_FullMethodName        = "/ors.control.v1.ControlService/Notify"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -54,6 +55,9 @@ type ControlServiceClient interface {
 	Mode(ctx context.Context, in *ModeRequest, opts ...grpc.CallOption) (*ModeResponse, error)
 	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long.
 	Restart(ctx context.Context, in *RestartRequest, opts ...grpc.CallOption) (*RestartResponse, error)
+	// UpgradePlugin looks at the plugin folder anew and lets the newest program that fits serve its kind: it is started beside
+	// the one that runs, and takes its place only when it is at work and accepts the configuration.
+	UpgradePlugin(ctx context.Context, in *UpgradePluginRequest, opts ...grpc.CallOption) (*UpgradePluginResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error)
@@ -179,6 +183,16 @@ func (c *controlServiceClient) Restart(ctx context.Context, in *RestartRequest, 
 	return out, nil
 }
 
+func (c *controlServiceClient) UpgradePlugin(ctx context.Context, in *UpgradePluginRequest, opts ...grpc.CallOption) (*UpgradePluginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpgradePluginResponse)
+	err := c.cc.Invoke(ctx, ControlService_UpgradePlugin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_Shutdown_FullMethodName, cOpts...)
@@ -231,6 +245,9 @@ type ControlServiceServer interface {
 	Mode(context.Context, *ModeRequest) (*ModeResponse, error)
 	// Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long.
 	Restart(context.Context, *RestartRequest) (*RestartResponse, error)
+	// UpgradePlugin looks at the plugin folder anew and lets the newest program that fits serve its kind: it is started beside
+	// the one that runs, and takes its place only when it is at work and accepts the configuration.
+	UpgradePlugin(context.Context, *UpgradePluginRequest) (*UpgradePluginResponse, error)
 	// Shutdown ends this server's part in an orderly way: applications stopped, drives unmounted, goodbye said, agent ended. The
 	// storage stays with this server and nothing moves.
 	Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error
@@ -272,6 +289,9 @@ func (UnimplementedControlServiceServer) Mode(context.Context, *ModeRequest) (*M
 }
 func (UnimplementedControlServiceServer) Restart(context.Context, *RestartRequest) (*RestartResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Restart not implemented")
+}
+func (UnimplementedControlServiceServer) UpgradePlugin(context.Context, *UpgradePluginRequest) (*UpgradePluginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpgradePlugin not implemented")
 }
 func (UnimplementedControlServiceServer) Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error {
 	return status.Error(codes.Unimplemented, "method Shutdown not implemented")
@@ -423,6 +443,24 @@ func _ControlService_Restart_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_UpgradePlugin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpgradePluginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).UpgradePlugin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_UpgradePlugin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).UpgradePlugin(ctx, req.(*UpgradePluginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_Shutdown_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ShutdownRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -467,6 +505,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Restart",
 			Handler:    _ControlService_Restart_Handler,
+		},
+		{
+			MethodName: "UpgradePlugin",
+			Handler:    _ControlService_UpgradePlugin_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

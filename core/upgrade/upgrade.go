@@ -1,0 +1,272 @@
+// Package upgrade lets another program take a running agent's place: it looks at the new program, puts it in place,
+// has the agent hand over, and waits until the new one has found everything that runs. A new one that does not come up
+// in time is taken away again, and the old one runs.
+//
+// It must never begin what it has not proven to be possible, never signal a process whose identity it does not hold,
+// and never leave the server without saying which program is in place and which one runs.
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/internal/safefile"
+)
+
+// Options say what is upgraded to what.
+type Options struct {
+	Dial   func(context.Context) (*control.Client, error)
+	To     string // the new program
+	Config string // of the agent, as the new program is to read it
+	Server string // name of this server; empty: the host name
+	// Within is how long the partner is told to wait. The new agent has half of it to come up; the rest is for the way
+	// back.
+	Within time.Duration
+	Reason string            // for the journal
+	Tell   func(text string) // what happens, a sentence each
+}
+
+// Result is what came of an upgrade.
+type Result struct {
+	From    string        // version
+	To      string        // version
+	Program string        // that is in place now
+	Kept    string        // the one before
+	Away    time.Duration // from the request to the new agent's being at work
+}
+
+const (
+	answerWait  = 10 * time.Second // of the new program, for its version
+	checkWait   = time.Minute      // of the new program, for its check of the configuration
+	managerWait = 5 * time.Second  // a service manager has so long to start an agent again
+	poll        = 50 * time.Millisecond
+)
+
+// Run upgrades the agent that answers. An error that wraps control.ErrRefused says that nothing was changed.
+func Run(ctx context.Context, o Options) (Result, error) {
+	before, err := look(ctx, o)
+	if err != nil {
+		return Result{}, err
+	}
+	old, err := hold(before.self.PID)
+	if err != nil {
+		return Result{}, refused("the agent's process cannot be held: %w", err)
+	}
+	defer old.release()
+	if again, err := look(ctx, o); err != nil || again.self.PID != before.self.PID {
+		return Result{}, errors.Join(refused("the agent has just been restarted; try again"), err)
+	}
+	staged, err := safefile.Stage(o.To, before.self.Program)
+	if err != nil {
+		return Result{}, refused("the new program cannot be copied into place: %w", err)
+	}
+	defer func() { _ = os.Remove(staged) }() // it is gone when it has been put in place
+	about, err := o.prove(ctx, staged, old, before)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{From: before.self.Version, To: about.Version, Program: before.self.Program,
+		Kept: before.self.Program + safefile.Old}
+	o.Tell(fmt.Sprintf("%s is version %s, runs here, and accepts the configuration", o.To, about.Version))
+	if err := safefile.Place(staged, res.Program, old.program()); err != nil {
+		return res, refused("the new program cannot be put in place: %w", err)
+	}
+	o.Tell(fmt.Sprintf("it is in place as %s; the one before is kept as %s", res.Program, res.Kept))
+	began := time.Now()
+	text, err := o.handOver(ctx, res.Program)
+	if err != nil {
+		back := safefile.Back(res.Program)
+		return res, errors.Join(fmt.Errorf("the agent did not hand over and goes on: %w", err), back)
+	}
+	o.Tell(text)
+	// From here on the server has no agent for a moment: this must end well or be undone, whoever leaves.
+	ctx = context.WithoutCancel(ctx)
+	if err := o.comesUp(ctx, before, old, about.Version, began.Add(o.Within/2)); err != nil {
+		return res, o.wayBack(ctx, res, old, before, err)
+	}
+	res.Away = time.Since(began)
+	return res, nil
+}
+
+func refused(format string, a ...any) error {
+	return fmt.Errorf("ORS-7050: %w: %w", fmt.Errorf(format, a...), control.ErrRefused)
+}
+
+// seen is what an agent says.
+type seen struct {
+	status control.Status
+	self   control.Server
+}
+
+func look(ctx context.Context, o Options) (seen, error) {
+	c, err := o.Dial(ctx)
+	if err != nil {
+		return seen{}, err
+	}
+	st, err := c.Status(ctx)
+	if err := errors.Join(err, c.Close()); err != nil {
+		return seen{}, err
+	}
+	s := seen{status: st}
+	for _, srv := range st.Servers {
+		if srv.Self {
+			s.self = srv
+		}
+	}
+	if s.self.PID == 0 || s.self.Program == "" {
+		return s, refused("the agent that runs is too old to be upgraded by itself: put the new program in place and " +
+			"say `orscore restart`")
+	}
+	return s, nil
+}
+
+// settled says whether nothing is on its way: an upgrade in the midst of a move would only lengthen it.
+func (s seen) settled() error {
+	steady := []string{"active", "standby", "parked", "faulted"}
+	for _, g := range s.status.Groups {
+		if !slices.Contains(steady, strings.ToLower(g.Phase)) {
+			return fmt.Errorf("ORS-7051: group %s is %s: %w", g.Name, g.Phase, control.ErrRefused)
+		}
+	}
+	return nil
+}
+
+// prove finds out whether the staged program may take the agent's place.
+func (o Options) prove(ctx context.Context, staged string, old *process, before seen) (about, error) {
+	if err := safefile.Check(staged); err != nil {
+		return about{}, refused("others could replace the program: %w", err)
+	}
+	a, err := ask(ctx, staged)
+	if err != nil {
+		return a, refused("%s is no orscore that runs here: %w", o.To, err)
+	}
+	if err := a.speaks(before); err != nil {
+		return a, refused("%s cannot work with this pair: %w", o.To, err)
+	}
+	problems, err := o.check(ctx, staged)
+	if err != nil {
+		return a, refused("%s does not check the configuration: %w", o.To, err)
+	}
+	if len(problems) > 0 { // perhaps they are none of the new program's
+		known, err := o.check(ctx, old.program())
+		if err != nil {
+			return a, refused("the running program does not check the configuration: %w", err)
+		}
+		problems = slices.DeleteFunc(problems, func(p problem) bool { return slices.Contains(known, p) })
+	}
+	if len(problems) > 0 {
+		return a, refused("version %s does not accept the configuration: %s", a.Version, problems[0])
+	}
+	return a, before.settled()
+}
+
+// handOver asks the agent to become the program.
+func (o Options) handOver(ctx context.Context, program string) (string, error) {
+	c, err := o.Dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	text, err := c.Restart(ctx, control.RestartRequest{Within: o.Within, Reason: o.Reason, Program: program})
+	return text, errors.Join(err, c.Close())
+}
+
+// comesUp waits until an agent of the version is at work in the process and has everything that ran before.
+func (o Options) comesUp(ctx context.Context, before seen, p *process, version string, until time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	why := errors.New("it did not answer")
+	for {
+		now, err := look(ctx, o)
+		if err == nil {
+			err = now.continues(before, version)
+		}
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil {
+			why = err // the answer to a question that was cut short says nothing
+		}
+		if now.self.Incarnation > before.self.Incarnation && now.self.Version != version {
+			return fmt.Errorf("version %s goes on: the new program could not be run", now.self.Version)
+		}
+		if p.ended() {
+			return errors.New("its process has ended")
+		}
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return fmt.Errorf("it was not at work within %v: %w", o.Within/2, why)
+		}
+	}
+}
+
+// continues says whether this is the new agent and all that was here before is here again.
+func (s seen) continues(before seen, version string) error {
+	switch {
+	case s.self.Incarnation <= before.self.Incarnation:
+		return errors.New("the old agent has not ended")
+	case s.self.Version != version:
+		return fmt.Errorf("version %s answers", s.self.Version)
+	case before.status.Verdict == "alive" && s.status.Verdict != "alive":
+		return fmt.Errorf("it has not heard its partner yet: %s", s.status.VerdictWhy)
+	}
+	phases := map[string]string{}
+	for _, g := range s.status.Groups {
+		phases[g.Name] = g.Phase
+	}
+	for _, g := range before.status.Groups {
+		if phases[g.Name] != g.Phase {
+			return fmt.Errorf("group %s is %s, it was %s", g.Name, phases[g.Name], g.Phase)
+		}
+	}
+	return nil
+}
+
+// wayBack puts the old program in place again and sees to it that it runs.
+func (o Options) wayBack(ctx context.Context, res Result, p *process, before seen, why error) error {
+	o.Tell(fmt.Sprintf("the new agent is not at work: %v; the way back begins", why))
+	failed := fmt.Errorf("ORS-7052: version %s is not at work: %w", res.To, why)
+	if err := safefile.Back(res.Program); err != nil {
+		return fmt.Errorf("ORS-7053: %w; and the old program cannot be put in place: %w", failed, err)
+	}
+	o.Tell(fmt.Sprintf("version %s is in place again as %s", res.From, res.Program))
+	if now, err := look(ctx, o); err == nil && now.self.Version == res.From {
+		return fmt.Errorf("%w; version %s goes on", failed, res.From)
+	}
+	if err := p.kill(ctx); err != nil {
+		return fmt.Errorf("ORS-7053: %w; and its process cannot be ended: %w", failed, err)
+	}
+	if o.returns(ctx, before, res.From, managerWait) == nil { // a service manager was quicker
+		return fmt.Errorf("%w; version %s runs again", failed, res.From)
+	}
+	if err := p.startAgain(res.Program); err != nil {
+		return fmt.Errorf("ORS-7053: %w; and the old program cannot be started: %w", failed, err)
+	}
+	if err := o.returns(ctx, before, res.From, max(o.Within/2, managerWait)); err != nil {
+		return fmt.Errorf("ORS-7053: %w; and version %s does not come back: %w", failed, res.From, err)
+	}
+	return fmt.Errorf("%w; version %s runs again", failed, res.From)
+}
+
+// returns waits until an agent of the old version answers.
+func (o Options) returns(ctx context.Context, before seen, version string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		now, err := look(ctx, o)
+		if err == nil && now.self.Version == version && now.self.Incarnation > before.self.Incarnation {
+			return nil
+		}
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return errors.Join(errors.New("no agent answers"), err)
+		}
+	}
+}
