@@ -22,6 +22,9 @@ SIMTIME  ?= 60s
 # Cases of the matrix that `make test` plays; `make lab-all` plays all.
 SAMPLE   ?= 9
 
+# Exchanges of agents, and of plugins, that `make upgrades` makes; `make test` makes 10.
+UPGRADES ?= 100
+
 # Nothing runs beside anything else in these packages' code: the race detector would only slow their long simulations.
 PURE := ./core/failover ./core/arch ./core/sim
 
@@ -93,6 +96,22 @@ faulty: build
 	go build $(LDFLAGS) -tags orsfault -o build/faulty/orscore ./cmd/orscore
 	cp -f build/ors-plugin-* build/notes-server build/orslab build/faulty/
 
+# Two builds to exchange: b has other versions, and an agent that speaks the interconnect's protocol of the release before.
+UPGRADE := github.com/orscore/ors
+.PHONY: upgrade-builds
+upgrade-builds: build
+	mkdir -p build/upgrade/a build/upgrade/b
+	go build -ldflags '-X main.version=$(VERSION)-a -X main.commit=$(COMMIT)' -o build/upgrade/a/orscore ./cmd/orscore
+	go build -ldflags '-X main.version=$(VERSION)-b -X main.commit=$(COMMIT) -X $(UPGRADE)/core.interconnectVersion=1' \
+	  -o build/upgrade/b/orscore ./cmd/orscore
+	for kind in generic ipset; do for b in a:0.8.1 b:0.9.1; do \
+	  go build -ldflags "-X $(UPGRADE)/plugins/$$kind/internal/$$kind.Version=$${b#*:}" \
+	    -o build/upgrade/$${b%:*}/ors-plugin-$$kind ./plugins/$$kind; done; done
+
+.PHONY: upgrades
+upgrades: upgrade-builds ## exchange agents and plugins of a working pair, UPGRADES (100) times each (root); build/upgrades.json
+	build/orslab upgrades --count $(UPGRADES) --json build/upgrades.json --logs build/upgrades-logs
+
 .PHONY: matrix
 matrix: faulty ## play all faults of the matrix on real pairs (root); a table in build/matrix.json
 	build/faulty/orslab matrix --json build/matrix.json --logs build/matrix-logs
@@ -105,13 +124,13 @@ matrix-sample: faulty ## play some of them
 lab-all: build ## play every scenario of the lab and the whole matrix (root)
 	docs/examples/python/build.sh build
 	for file in lab/scenarios/*.scenario; do \
-	  name=$$(basename $$file .scenario); [[ $$name == matrix* ]] && continue; \
+	  name=$$(basename $$file .scenario); [[ $$name == matrix* || $$name == upgrades ]] && continue; \
 	  build/orslab run $$file --json build/lab-$$name.json --logs build/lab-logs-$$name; done
-	$(MAKE) matrix
+	$(MAKE) upgrades matrix
 
 .PHONY: lab-if-root
 lab-if-root:
-	@if ((EUID == 0)); then $(MAKE) lab lab-domino lab-worker matrix-sample; \
+	@if ((EUID == 0)); then $(MAKE) lab lab-domino lab-worker matrix-sample; $(MAKE) upgrades UPGRADES=10; \
 	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
 
 .PHONY: check

@@ -53,7 +53,8 @@ func newRoot() *cobra.Command {
 		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(runCommand(), matrixCommand(), upCommand(), superviseCommand(), statusCommand(), doCommand(),
+	root.AddCommand(runCommand(), matrixCommand(), upgradesCommand(), upCommand(), superviseCommand(), statusCommand(),
+		doCommand(),
 		execCommand(), downCommand(), enclosureCommand(), cableCommand(), clientCommand(), demoCommand(), storeCommand(),
 		storeClientCommand())
 	return root

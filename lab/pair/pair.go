@@ -57,7 +57,9 @@ type Setup struct {
 	// StateSize limits the servers' state folders, in bytes, which then are file systems of their own; 0: no limit.
 	StateSize int64
 	Bin       string // folder of the programs under test
-	Program   string // orslab itself: it serves the enclosure and the cable
+	// OwnPrograms gives each server a copy of them that it may change, as an upgrade does.
+	OwnPrograms bool
+	Program     string // orslab itself: it serves the enclosure and the cable
 }
 
 // Pair is a lab at work.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,10 +90,13 @@ func (p *Pair) PowerOn(ctx context.Context, name string) (err error) {
 
 func (p *Pair) spec(ctx context.Context, name string, loops map[string]attached) (host.Spec, error) {
 	dir := p.hostDir(name)
+	programs, err := p.programs(name)
+	if err != nil {
+		return host.Spec{}, err
+	}
 	spec := host.Spec{
 		Name: name, Dir: dir, Devices: devices(loops), Cgroup: p.dir.cgroups() + name, Mark: mark + "=" + p.dir.path,
 		Mounts: []host.Mount{
-			{From: p.Setup.Bin, To: "/opt/ors/bin", ReadOnly: true},
 			{From: filepath.Join(dir, "etc"), To: "/etc/ors"},
 			{From: filepath.Join(dir, "state"), To: "/var/lib/ors"},
 			{From: filepath.Join(dir, "log"), To: "/var/log"},
@@ -99,6 +104,7 @@ func (p *Pair) spec(ctx context.Context, name string, loops map[string]attached)
 		},
 		Links: programLinks(),
 	}
+	spec.Mounts = append(spec.Mounts, programs...)
 	line, err := os.Readlink(p.encCfg.LinePath(name))
 	if err != nil {
 		return spec, err
@@ -110,6 +116,51 @@ func (p *Pair) spec(ctx context.Context, name string, loops map[string]attached)
 		}
 	}
 	return spec, nil
+}
+
+// programs are what a server runs: the lab's, or its own copy of them, which is made when it is first switched on; the
+// lab's are then beside it.
+func (p *Pair) programs(name string) ([]host.Mount, error) {
+	const to = "/opt/ors/bin"
+	if !p.Setup.OwnPrograms {
+		return []host.Mount{{From: p.Setup.Bin, To: to, ReadOnly: true}}, nil
+	}
+	own := filepath.Join(p.hostDir(name), "programs")
+	mounts := []host.Mount{{From: own, To: to}, {From: p.Setup.Bin, To: "/opt/ors/lab", ReadOnly: true}}
+	if _, err := os.Stat(own); err == nil {
+		return mounts, nil
+	}
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return nil, err
+	}
+	files, err := os.ReadDir(p.Setup.Bin)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		name := f.Name()
+		if !f.Type().IsRegular() || name != "orscore" && name != "orslab" && !strings.HasPrefix(name, "ors-plugin-") {
+			continue
+		}
+		if err := copyProgram(filepath.Join(p.Setup.Bin, f.Name()), filepath.Join(own, f.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return mounts, nil
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // programLinks gives programs a place that does not depend on their version: Debian's newest PostgreSQL is

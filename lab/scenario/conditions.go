@@ -29,6 +29,7 @@ func init() {
 		{form: "alarm CODE on SERVER", check: onStatus(hasAlarm)},
 		{form: "no alarm CODE on SERVER", check: onStatus(hasNoAlarm)},
 		{form: "drive LETTER of GROUP on SERVER", check: onStatus(hasDrive)},
+		{form: "journal TEXT on SERVER", check: inJournal},
 		{form: "agent running on SERVER", check: agentRuns(true)},
 		{form: "agent ended on SERVER", check: agentRuns(false)},
 		{form: "unit UNIT at port NUMBER", check: unitAt},

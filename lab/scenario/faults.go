@@ -14,6 +14,7 @@ import (
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/internal/faultpoint"
 	"github.com/orscore/ors/lab/host"
+	"github.com/orscore/ors/lab/workload"
 )
 
 // actions are what a fault point can do.
@@ -208,4 +209,28 @@ func goHome(ctx context.Context, r *Runner, _ args) error {
 		}
 	}
 	return nil
+}
+
+// Requests counts what all clients have asked since a moment, and what of that was not answered.
+func (r *Runner) Requests(since time.Time) (all, failed int, err error) {
+	now := time.Now()
+	for _, c := range r.clients {
+		if err := c.log.Refresh(); err != nil {
+			return all, failed, err
+		}
+		n := workload.Count(c.log.Entries, workload.Failed, since, now) +
+			workload.Count(c.log.Entries, workload.Broken, since, now)
+		failed += n
+		all += n + workload.Count(c.log.Entries, workload.Served, since, now)
+	}
+	return all, failed, nil
+}
+
+// Output runs a command on a host and returns what it prints; another exit code than 0 is an error.
+func (r *Runner) Output(ctx context.Context, host string, argv ...string) (string, error) {
+	out, code, err := r.pair.Run(ctx, host, argv...)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d: %s", code, strings.TrimSpace(out))
+	}
+	return out, err
 }

@@ -213,8 +213,9 @@ var declarations = map[string]string{
 	"config": "config FILE",
 	"workload": "workload NAME postgres|store HOST:PORT [patient], workload NAME notes SERVER@HOST [patient], " +
 		"or workload NAME http URL",
-	"state": "state SIZE",
-	"limit": "limit DURATION",
+	"state":    "state SIZE",
+	"programs": "programs own",
+	"limit":    "limit DURATION",
 }
 
 func (p *parser) declaration(words []string) {
@@ -240,6 +241,10 @@ func (p *parser) declaration(words []string) {
 		err = p.workload(words[1:])
 	case "state":
 		err = set(&p.sc.Setup.StateSize, words[1:], size)
+	case "programs":
+		if p.sc.Setup.OwnPrograms = len(words) == 2 && words[1] == "own"; !p.sc.Setup.OwnPrograms {
+			err = errors.New("the servers have the lab's programs, unless each has its own")
+		}
 	case "limit":
 		err = set(&p.sc.Limit, words[1:], time.ParseDuration)
 	}

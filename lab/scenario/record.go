@@ -5,6 +5,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/orscore/ors/core/decision"
 	"github.com/orscore/ors/core/ledger"
@@ -55,4 +56,18 @@ func decisionsReplayed(_ context.Context, r *Runner, _ args) error {
 		}
 	}
 	return nil
+}
+
+// inJournal: since the phase began, a server has written down something that has these words.
+func inJournal(ctx context.Context, r *Runner, a args) error {
+	records, _, err := r.journals(ctx, r.phase.began)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if rec.Server == a.word["SERVER"] && strings.Contains(rec.Text, a.word["TEXT"]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("nothing in the journal of %s since the phase began has %q", a.word["SERVER"], a.word["TEXT"])
 }

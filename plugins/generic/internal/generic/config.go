@@ -11,8 +11,8 @@ import (
 	"github.com/orscore/ors/plugins/sdk"
 )
 
-// Version of the plugin.
-const Version = "0.1.0"
+// Version of the plugin. A build may set another one, as the lab does to exchange plugins.
+var Version = "0.1.0"
 
 const (
 	modeService = "service"

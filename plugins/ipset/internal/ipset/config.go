@@ -18,8 +18,8 @@ import (
 	"github.com/orscore/ors/plugins/sdk"
 )
 
-// Version of the plugin.
-const Version = "0.2.0"
+// Version of the plugin. A build may set another one, as the lab does to exchange plugins.
+var Version = "0.2.0"
 
 // config is the config block, as the core decodes it with schema.
 type config struct {
