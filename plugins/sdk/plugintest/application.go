@@ -59,8 +59,7 @@ func (k *kit) with(f func(*app) (string, error)) (evidence string, err error) {
 
 // caller is a core with a new operation.
 func (a *app) caller() *pluginv1.Caller {
-	a.operations++
-	return a.again(fmt.Sprintf("op-%d", a.operations))
+	return a.again(fmt.Sprintf("op-%d", a.operations.Add(1)))
 }
 
 // again is a core that repeats an operation.

@@ -238,7 +238,7 @@ func (k *kit) stdout() (string, error) {
 	if text := k.prints.String(); text != "" {
 		return "", fmt.Errorf("printed: %q", text[:min(len(text), 200)])
 	}
-	return fmt.Sprintf("Nothing in %d calls.", k.operations), nil
+	return fmt.Sprintf("Nothing in %d calls.", k.operations.Load()), nil
 }
 
 // accidents are what a log shows of a program that was not ready for what came.

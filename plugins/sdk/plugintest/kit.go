@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
@@ -115,8 +116,9 @@ type kit struct {
 	why    string // why there is none
 	broken error  // what was given as one is none
 
-	applications, operations int
-	late                     []string // calls that were not answered in time
+	applications int
+	operations   atomic.Int64 // of calls, some of which are made beside others
+	late         []string     // calls that were not answered in time
 }
 
 // one keeps two runs of one process from taking each other's processes for their own.
