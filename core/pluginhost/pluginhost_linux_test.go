@@ -384,8 +384,8 @@ func signal(t *testing.T, pid int, s unix.Signal) {
 	if err := unix.Kill(pid, s); err != nil {
 		t.Fatal(err)
 	}
-	for s == unix.SIGSTOP && !stopped(t, pid) { // the kernel stops a process's threads one by one
-		time.Sleep(time.Millisecond)
+	if s == unix.SIGSTOP { // the kernel stops a process's threads one by one
+		eventually(t, "every thread is stopped", func() bool { return stopped(t, pid) })
 	}
 }
 
