@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/orscore/ors/core/failover"
@@ -25,6 +26,7 @@ type checker struct {
 	woken    [2]int             // how often at that moment
 	askedAt  []time.Duration    // by group: newest planned move or shutdown
 	disturb  [2][]time.Duration // by unit: until when a server's way to the switch was no good
+	journeys []journey          // by group
 	still    []failover.Server  // owners of units that must not change any more; nil: they may
 }
 
@@ -48,7 +50,7 @@ func (c *checker) init(w *world) {
 		}
 		c.heardAt[i] = -time.Hour
 	}
-	c.askedAt = make([]time.Duration, n)
+	c.askedAt, c.journeys = make([]time.Duration, n), make([]journey, n)
 	for g := range c.askedAt {
 		c.askedAt[g] = -time.Hour
 	}
@@ -97,38 +99,41 @@ func (c *checker) swap(u int, key failover.Key, by *host) {
 	}
 }
 
+// journey is where a group was whole last, and when it went from one server to the other by itself.
+type journey struct {
+	owner failover.Server
+	tag   uint32 // newest of its units' rounds there
+	moves []time.Duration
+}
+
 // flaps counts how often a group goes from one server to the other by itself: not because a round was won, and not
-// because an operator wants it. x is called before its key changes.
+// because an operator wants it. x is called before its key changes; a group has moved when its last unit has.
 func (c *checker) flaps(x *unit, key failover.Key) {
-	w := c.w
-	if limit := w.s.Pair.Flap; limit > 0 && x.last == key.Owner.Other() && key.Tag == x.key.Tag && x.tag == key.Tag &&
-		w.now-c.askedAt[x.group] > 10*time.Minute {
-		kept := x.flaps[:0]
-		for _, at := range x.flaps {
-			if w.now-at < time.Hour {
-				kept = append(kept, at)
+	w, tag := c.w, key.Tag
+	for u := range w.units {
+		if o := &w.units[u]; o != x && o.group == x.group {
+			if o.key.Owner != key.Owner {
+				return
 			}
-		}
-		kept = append(kept, w.now)
-		x.flaps = kept
-		// one more for a move that comes back from where it failed, and one for what the server that counts was not there
-		// to see: half of a group's units, or the end of a move
-		if len(x.flaps) > limit+2 {
-			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
-				len(x.flaps))
+			tag = max(tag, o.key.Tag)
 		}
 	}
-	x.tag = key.Tag
+	j := &c.journeys[x.group]
+	if limit := w.s.Pair.Flap; limit > 0 && j.owner == key.Owner.Other() && j.tag == tag &&
+		w.now-c.askedAt[x.group] > 10*time.Minute {
+		j.moves = slices.DeleteFunc(j.moves, func(at time.Duration) bool { return w.now-at >= time.Hour })
+		j.moves = append(j.moves, w.now)
+		// the last move that is allowed may fail there and come back
+		if len(j.moves) > limit+1 {
+			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
+				len(j.moves))
+		}
+	}
+	j.owner, j.tag = key.Owner, tag
 }
 
 // cleared: an operator has looked at a group, and its moves are counted anew.
-func (c *checker) cleared(g int) {
-	for u := range c.w.units {
-		if x := &c.w.units[u]; x.group == g {
-			x.flaps = x.flaps[:0]
-		}
-	}
-}
+func (c *checker) cleared(g int) { c.journeys[g].moves = nil }
 
 // switched: an operator has switched the mode of the pair on a server, which has it on record.
 func (c *checker) switched(h *host, disabled *bool, maintenance *time.Duration) {

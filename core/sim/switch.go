@@ -19,8 +19,6 @@ type unit struct {
 	durable uint64          // writes that are on it
 	acked   uint64          // writes of which an application was told that they are
 	off     bool            // it has no power
-	tag     uint32          // of the key under which a server got it last
-	flaps   []time.Duration
 }
 
 // port is what lies between one server and one unit's switch.
