@@ -184,34 +184,23 @@ func (r *Report) switches(ctx context.Context, c *config.Config, o Options) {
 
 // applications lets every plugin look at the configuration of its applications.
 func (r *Report) applications(ctx context.Context, c *config.Config, o Options) error {
-	dir, err := os.MkdirTemp("", "ors-check-")
-	if err != nil {
-		return fmt.Errorf("ORS-1034: no temporary folder: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	quiet := *c
-	quiet.Agent.RunDir, quiet.Agent.LogDir = dir, dir
 	log := o.logger()
 	if o.LogLevel == "" {
 		log = log.Named("check")
 		log.SetLevel(log.GetLevel() + 2) // plugins that fail are findings, not log lines
 	}
-	host := newPlugins(&quiet, "check", nil, log)
-	defer func() {
-		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		_ = host.Close(end)
-	}()
-	schemas := r.schemas(ctx, c, host, o.NoPlugins)
-	decoded := r.decode(c, schemas)
-	if o.NoPlugins {
+	return askPlugins(c, log, func(host *pluginhost.Host) error {
+		schemas := r.schemas(ctx, c, host, o.NoPlugins)
+		decoded := r.decode(c, schemas)
+		if o.NoPlugins {
+			return nil
+		}
+		host.Start(ctx, kindsOf(decoded))
+		for _, d := range decoded {
+			r.application(ctx, c, host, d, ofKind(decoded, d.cfg.Kind))
+		}
 		return nil
-	}
-	host.Start(ctx, kindsOf(decoded))
-	for _, d := range decoded {
-		r.application(ctx, c, host, d, ofKind(decoded, d.cfg.Kind))
-	}
-	return nil
+	})
 }
 
 // decodedApplication is an application whose config block fits the schema of its plugin.

@@ -4,18 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/orscore/ors/core/config"
 )
 
 // AddressOrder is one address to be set on this server by hand, or given up again. The program of the plugin ipset
@@ -39,10 +35,7 @@ const (
 // SetAddress has an order carried out, and writes each step to out. Without a configuration file it uses the folders
 // that are usual; a configuration with mistakes is an error.
 func SetAddress(ctx context.Context, o Options, order AddressOrder, out io.Writer) error {
-	c, err := o.load()
-	if _, serr := os.Stat(o.ConfigPath); errors.Is(serr, fs.ErrNotExist) {
-		c, err = &config.Config{Agent: config.Agent{PluginDir: config.DefaultPluginDir, RunDir: config.DefaultRunDir}}, nil
-	}
+	c, err := o.loadOrUsual()
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,11 @@
 package core
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,6 +99,33 @@ func (o Options) load() (*config.Config, error) {
 		c.Agent.RunDir = o.RunDir
 	}
 	return c, nil
+}
+
+// loadOrUsual is load, for what can be answered without a configuration, too: where there is none, its defaults count.
+func (o Options) loadOrUsual() (*config.Config, error) {
+	if _, err := os.Stat(o.ConfigPath); errors.Is(err, fs.ErrNotExist) {
+		return &config.Config{Agent: config.Agent{PluginDir: config.DefaultPluginDir, RunDir: config.DefaultRunDir}}, nil
+	}
+	return o.load()
+}
+
+// askPlugins lends ask a host of plugins that are only asked: their sockets and logs are in a folder that is removed
+// afterwards.
+func askPlugins(c *config.Config, log hclog.Logger, ask func(*pluginhost.Host) error) error {
+	dir, err := os.MkdirTemp("", "ors-plugins-")
+	if err != nil {
+		return fmt.Errorf("ORS-1034: no temporary folder: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	quiet := *c
+	quiet.Agent.RunDir, quiet.Agent.LogDir = dir, dir
+	host := newPlugins(&quiet, "asked", nil, log)
+	defer func() {
+		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = host.Close(end)
+	}()
+	return ask(host)
 }
 
 // ControlSocket is where the agent of a configuration listens for its operators.

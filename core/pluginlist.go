@@ -2,10 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/orscore/ors/core/config"
@@ -64,32 +60,16 @@ func DescribePlugin(ctx context.Context, o Options, dir, kind string) (info *plu
 	return info, schema, err
 }
 
-// withPluginFolder makes a host for questions about what is installed.
+// withPluginFolder lends ask the plugins of a folder.
 func withPluginFolder(o Options, dir string, ask func(*config.Config, *pluginhost.Host) error) error {
-	c, err := o.load()
-	if _, serr := os.Stat(o.ConfigPath); errors.Is(serr, fs.ErrNotExist) {
-		c, err = &config.Config{Agent: config.Agent{PluginDir: config.DefaultPluginDir}}, nil
-	}
+	c, err := o.loadOrUsual()
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp("", "ors-plugins-")
-	if err != nil {
-		return fmt.Errorf("ORS-1034: no temporary folder: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(work) }()
-	quiet := *c
-	quiet.Agent.RunDir, quiet.Agent.LogDir = work, work
 	if dir != "" {
-		if quiet.Agent.PluginDir, err = filepath.Abs(dir); err != nil { // a plugin runs in the root folder
+		if c.Agent.PluginDir, err = filepath.Abs(dir); err != nil { // a plugin runs in the root folder
 			return err
 		}
 	}
-	host := newPlugins(&quiet, "asked", nil, o.logger())
-	defer func() {
-		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		_ = host.Close(end)
-	}()
-	return ask(c, host)
+	return askPlugins(c, o.logger(), func(host *pluginhost.Host) error { return ask(c, host) })
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/node"
 	"github.com/orscore/ors/core/pluginhost"
+	"github.com/orscore/ors/core/store"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
@@ -23,14 +25,25 @@ func knownDir(c *config.Config) string {
 	return filepath.Join(c.Agent.StateDir, "plugins")
 }
 
+// pluginUpgradeWait bounds an upgrade of a plugin: less than its operator's client waits.
+const pluginUpgradeWait = 90 * time.Second
+
 // UpgradePlugin lets the newest program that fits serve a kind, and says what serves it now. A program that does not
 // accept the configuration of the kind's applications, or that does not come up, changes nothing.
 func (b *backend) UpgradePlugin(ctx context.Context, kind string) (string, error) {
 	a := b.agent
+	ctx, cancel := context.WithTimeout(ctx, pluginUpgradeWait)
+	defer cancel()
+	note := func(text string) {
+		a.store.Note(store.Record{At: time.Now(), Server: a.cfg.ServerName(a.cfg.Self), Kind: "operator",
+			Step: "plugin-upgrade", Text: text})
+	}
+	note("An operator asked for an upgrade of plugin " + kind + ".")
 	err := a.plugins.Upgrade(ctx, kind, func(ctx context.Context, p *pluginhost.Candidate) error {
 		return acceptPlugin(ctx, a.cfg, kind, p)
 	})
 	if err != nil {
+		note("Plugin " + kind + " was not upgraded: " + err.Error())
 		return "", fmt.Errorf("%w: %w", err, control.ErrRefused)
 	}
 	var text []string
@@ -39,7 +52,9 @@ func (b *backend) UpgradePlugin(ctx context.Context, kind string) (string, error
 			text = append(text, fmt.Sprintf("plugin %s %s is at work, SHA-256 %.12s…, pid %d", kind, s.Version, s.SHA256, s.PID))
 		}
 	}
-	return strings.Join(text, "; "), nil
+	said := strings.Join(text, "; ")
+	note(said)
+	return said, nil
 }
 
 // acceptPlugin lets a plugin look at the applications of its kind that the agent has.

@@ -55,7 +55,6 @@ type RestartRequest struct {
 	// Program is the absolute path of the program that takes the agent's place in its process; empty: the agent ends, and
 	// whatever keeps it running starts it again.
 	Program string
-	By      string // who asked, as the kernel says; set by Serve
 }
 
 // Journal is what operators read of core/store.

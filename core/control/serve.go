@@ -273,10 +273,9 @@ func (s *service) Mode(call context.Context, r *controlv1.ModeRequest) (*control
 	return &controlv1.ModeResponse{Text: text}, toWire(err)
 }
 
-func (s *service) Restart(call context.Context, r *controlv1.RestartRequest) (*controlv1.RestartResponse, error) {
+func (s *service) Restart(_ context.Context, r *controlv1.RestartRequest) (*controlv1.RestartResponse, error) {
 	text, err := s.backend.Restart(s.work, RestartRequest{
 		Within: time.Duration(r.GetWithinMs()) * time.Millisecond, Reason: r.GetReason(), Program: r.GetProgram(),
-		By: peerOf(call),
 	})
 	return &controlv1.RestartResponse{Text: text}, toWire(err)
 }
