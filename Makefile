@@ -22,7 +22,7 @@ SIMTIME  ?= 60s
 # Cases of the matrix that `make test` plays; `make lab-all` plays all.
 SAMPLE   ?= 9
 
-# Exchanges of agents, and of plugins, that `make upgrades` makes; `make test` makes 10.
+# Upgrades of agents, and of plugins, that `make upgrades` makes; `make test` makes 10.
 UPGRADES ?= 100
 
 # Nothing runs beside anything else in these packages' code: the race detector would only slow their long simulations.
@@ -96,20 +96,20 @@ faulty: build
 	go build $(LDFLAGS) -tags orsfault -o build/faulty/orscore ./cmd/orscore
 	cp -f build/ors-plugin-* build/notes-server build/orslab build/faulty/
 
-# Two builds to exchange: b has other versions, and an agent that speaks the interconnect's protocol of the release before.
-UPGRADE := github.com/orscore/ors
+# Two builds to upgrade to and fro between: b has other versions, and an agent that speaks the interconnect's protocol of the release before.
 .PHONY: upgrade-builds
 upgrade-builds: build
 	mkdir -p build/upgrade/a build/upgrade/b
+	install -m 0755 lab/upgrades/broken/*.sh build/upgrade/
 	go build -ldflags '-X main.version=$(VERSION)-a -X main.commit=$(COMMIT)' -o build/upgrade/a/orscore ./cmd/orscore
-	go build -ldflags '-X main.version=$(VERSION)-b -X main.commit=$(COMMIT) -X $(UPGRADE)/core.interconnectVersion=1' \
+	go build -ldflags '-X main.version=$(VERSION)-b -X main.commit=$(COMMIT) -X github.com/orscore/ors/core.interconnectVersion=1' \
 	  -o build/upgrade/b/orscore ./cmd/orscore
 	for kind in generic ipset; do for b in a:0.8.1 b:0.9.1; do \
-	  go build -ldflags "-X $(UPGRADE)/plugins/$$kind/internal/$$kind.Version=$${b#*:}" \
+	  go build -ldflags "-X github.com/orscore/ors/plugins/$$kind/internal/$$kind.Version=$${b#*:}" \
 	    -o build/upgrade/$${b%:*}/ors-plugin-$$kind ./plugins/$$kind; done; done
 
 .PHONY: upgrades
-upgrades: upgrade-builds ## exchange agents and plugins of a working pair, UPGRADES (100) times each (root); build/upgrades.json
+upgrades: upgrade-builds ## upgrade agents and plugins of a working pair, UPGRADES (100) times each (root); build/upgrades.json
 	build/orslab upgrades --count $(UPGRADES) --json build/upgrades.json --logs build/upgrades-logs
 
 .PHONY: matrix

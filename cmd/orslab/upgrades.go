@@ -41,15 +41,16 @@ func upgradesCommand() *cobra.Command {
 	var f upgradesFlags
 	c := &cobra.Command{
 		Use:   "upgrades",
-		Short: "Exchange the agents and plugins of a working pair, again and again",
-		Long: `Exchange the agents and plugins of a working pair again and again, between two
-builds of different versions of which one speaks the previous protocol of the
-interconnect, while clients write and read; then let a server die in the midst of
-an upgrade. make upgrades builds what is needed.`,
+		Short: "Upgrade the agents and plugins of a working pair, again and again",
+		Long: `Upgrade the agents and plugins of a working pair again and again, to and fro
+between two builds of different versions of which one speaks the previous protocol
+of the interconnect, while clients write and read; then try programs that are none
+or do not come up, and let a server die in the midst of an upgrade. make upgrades
+builds what is needed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) },
 	}
-	c.Flags().IntVar(&f.count, "count", 100, "so many `exchanges` of agents, and as many of plugins")
+	c.Flags().IntVar(&f.count, "count", 100, "so many `upgrades` of agents, and as many of plugins")
 	c.Flags().StringVar(&f.json, "json", "", "write an object to this `file`")
 	c.Flags().StringVar(&f.logs, "logs", "", "when it fails, copy all logs to this `folder`, which is replaced")
 	c.Flags().StringVar(&f.bin, "bin", "", "`folder` with orscore, plugins and orslab (default: this program's)")
@@ -66,7 +67,7 @@ func (f *upgradesFlags) run(ctx context.Context, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeLimit)
 	defer cancel()
 	o := upgrades.Options{Count: f.count, Kinds: []string{"generic", "ipset"}, Within: 20 * time.Second,
-		Detail: func(string) {}}
+		Bound: upgradesBound, Detail: func(string) {}}
 	for i, name := range []string{"a", "b"} {
 		if o.Builds[i], err = versions(ctx, filepath.Join(sc.Setup.Bin, upgradesBuilds, name)); err != nil {
 			return err
@@ -88,10 +89,6 @@ func (f *upgradesFlags) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	res, err := upgrades.Run(ctx, sc, p, o)
-	res.Bound = float64(upgradesBound.Milliseconds())
-	if err == nil && (res.Failed > 0 || res.Moves > 0 || res.Changed > 0 || res.Lost > 0 || res.Takeover > res.Bound) {
-		err = errors.New("the exchanges were noticed")
-	}
 	if err != nil && f.logs != "" {
 		err = errors.Join(err, os.RemoveAll(f.logs), p.Collect(f.logs))
 	}

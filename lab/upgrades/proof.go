@@ -4,6 +4,7 @@ package upgrades
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -30,4 +31,30 @@ func summary(all []float64) [2]float64 {
 	}
 	sorted := slices.Sorted(slices.Values(all))
 	return [2]float64{sorted[len(sorted)/2], sorted[len(sorted)-1]}
+}
+
+// noticed says what anybody has noticed of the upgrades.
+func (r *Result) noticed() error {
+	var all []error
+	for _, c := range []struct {
+		count int
+		what  string
+	}{
+		{r.Failed, "requests failed"}, {r.Moves, "units moved"},
+		{r.Changed, "processes changed"}, {r.Lost, "rows are lost or wrong"},
+	} {
+		if c.count > 0 {
+			all = append(all, fmt.Errorf("%d %s", c.count, c.what))
+		}
+	}
+	switch {
+	case r.Takeover == nil:
+		all = append(all, errors.New("the outage of the takeover that was needed is not known"))
+	case *r.Takeover > r.Bound:
+		all = append(all, fmt.Errorf("the takeover that was needed took %.0f ms, more than %.0f", *r.Takeover, r.Bound))
+	}
+	if r.Requests == 0 {
+		all = append(all, errors.New("no client has asked for anything"))
+	}
+	return errors.Join(all...)
 }

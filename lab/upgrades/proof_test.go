@@ -2,7 +2,10 @@
 
 package upgrades
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestProven(t *testing.T) {
 	for _, c := range []struct {
@@ -26,5 +29,28 @@ func TestSummary(t *testing.T) {
 	}
 	if got := summary(nil); got != [2]float64{} {
 		t.Error(got)
+	}
+}
+
+func TestNoticed(t *testing.T) {
+	took, long := 4000.0, 5001.0
+	quiet := Result{Requests: 9, Takeover: &took, Bound: 5000}
+	if err := quiet.noticed(); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*Result){
+		"1 requests failed":   func(r *Result) { r.Failed = 1 },
+		"2 units moved":       func(r *Result) { r.Moves = 2 },
+		"1 processes changed": func(r *Result) { r.Changed = 1 },
+		"3 rows are lost":     func(r *Result) { r.Lost = 3 },
+		"is not known":        func(r *Result) { r.Takeover = nil },
+		"took 5001 ms":        func(r *Result) { r.Takeover = &long },
+		"no client has asked": func(r *Result) { r.Requests = 0 },
+	} {
+		r := quiet
+		change(&r)
+		if err := r.noticed(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }

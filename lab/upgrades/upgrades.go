@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package upgrades exchanges the agents and plugins of a pair at work, again and again between two builds, and counts
-// what its clients, its storage and its processes have noticed of that: nothing, it wants.
+// Package upgrades upgrades the agents and plugins of a pair at work, to and fro between two builds, and counts what
+// its clients, its storage and its processes have noticed of that: nothing, it wants.
 //
-// It must never count an exchange that was not proven by the version that answers afterwards.
+// It must never count an upgrade that was not proven by the version that answers afterwards.
 package upgrades
 
 import (
@@ -23,12 +23,13 @@ type Build struct {
 	Plugin string // version of its plugins
 }
 
-// Options say what is exchanged, and how often.
+// Options say what is upgraded, and how often.
 type Options struct {
-	Builds [2]Build // the first one is what runs at the beginning, but for its version perhaps
-	Count  int      // of exchanges of agents, and of plugins
-	Kinds  []string // of plugins
-	Within time.Duration
+	Builds [2]Build      // the first one is what runs at the beginning, but for its version perhaps
+	Count  int           // of upgrades of agents, and of plugins
+	Kinds  []string      // of plugins
+	Within time.Duration // that an upgrade of an agent announces
+	Bound  time.Duration // of the takeover in the midst of one: time-out and announced time
 	Say    func(format string, a ...any)
 	Detail func(text string)
 }
@@ -44,15 +45,15 @@ type Result struct {
 	Lost     int `json:"lost"` // acknowledged rows that are not there, or wrong
 
 	AgentAway [2]float64 `json:"agent_away_ms"` // median and longest: without an agent that answers
-	// Takeover is the outage of a group whose server died in the midst of an upgrade, and Bound what it may have been:
-	// time-out and announced time.
-	Takeover float64 `json:"takeover_ms"`
-	Bound    float64 `json:"takeover_bound_ms"`
+	// Takeover is the outage of a group whose server died in the midst of an upgrade, and Bound what it may have been.
+	Takeover *float64 `json:"takeover_ms"` // null: not known
+	Bound    float64  `json:"takeover_bound_ms"`
 }
 
-// Run plays the scenario: its first phase sets the pair up, the exchanges come next, then the other phases, of which
+// Run plays the scenario: its first phase sets the pair up, the upgrades come next, then the other phases, of which
 // the one called "needed" is a takeover that is needed in the midst of an upgrade.
 func Run(ctx context.Context, sc *scenario.Scenario, p *pair.Pair, o Options) (res Result, err error) {
+	res.Bound = float64(o.Bound.Milliseconds())
 	c := &campaign{o: o, runner: scenario.NewRunner(sc, p, o.Say, o.Detail), res: &res}
 	for _, s := range sc.Setup.Servers {
 		c.servers = append(c.servers, s.Name)
@@ -60,7 +61,7 @@ func Run(ctx context.Context, sc *scenario.Scenario, p *pair.Pair, o Options) (r
 	if _, err := c.runner.RunPhase(ctx, sc.Phases[0]); err != nil {
 		return res, err
 	}
-	if err := c.exchange(ctx, sc); err != nil {
+	if err := c.upgrade(ctx, sc); err != nil {
 		return res, err
 	}
 	for _, ph := range sc.Phases[1:] {
@@ -68,14 +69,14 @@ func Run(ctx context.Context, sc *scenario.Scenario, p *pair.Pair, o Options) (r
 		if err != nil {
 			return res, err
 		}
-		if ph.Name == "needed" && measured.Outage != nil {
-			res.Takeover = *measured.Outage
+		if ph.Name == "needed" {
+			res.Takeover = measured.Outage
 		}
 		if measured.Lost != nil {
 			res.Lost += *measured.Lost
 		}
 	}
-	return res, nil
+	return res, res.noticed()
 }
 
 // campaign is one run.
@@ -87,16 +88,11 @@ type campaign struct {
 	away    []float64
 }
 
-func (c *campaign) exchange(ctx context.Context, sc *scenario.Scenario) error {
+func (c *campaign) upgrade(ctx context.Context, sc *scenario.Scenario) error {
 	began := time.Now()
 	before, err := c.runner.Moves()
 	if err != nil {
 		return err
-	}
-	for i, s := range c.servers {
-		if err := c.do(ctx, sc, fmt.Sprintf("remember processes %s %s", s, []string{"postgres", "nginx"}[i])); err != nil {
-			return err
-		}
 	}
 	for i := range c.o.Count {
 		if err := c.round(ctx, sc, i); err != nil {
@@ -113,19 +109,19 @@ func (c *campaign) exchange(ctx context.Context, sc *scenario.Scenario) error {
 	return err
 }
 
-// round exchanges the agent of one server and a plugin of the other one.
+// round upgrades the agent of one server and a plugin of the other one.
 func (c *campaign) round(ctx context.Context, sc *scenario.Scenario, i int) error {
 	n := len(c.servers)
 	server, other := c.servers[i%n], c.servers[(i+1)%n]
 	next := c.o.Builds[(i/n+1)%2]
 	out, err := c.runner.Output(ctx, server, "orscore", "upgrade", "--to", next.Folder+"/orscore", "--json", "--within",
-		c.o.Within.String(), "--reason", fmt.Sprintf("exchange %d", i+1))
+		c.o.Within.String(), "--reason", fmt.Sprintf("upgrade %d", i+1))
 	if err != nil {
-		return fmt.Errorf("exchange %d of the agent of %s: %w", i+1, server, err)
+		return fmt.Errorf("upgrade %d of the agent of %s: %w", i+1, server, err)
 	}
 	away, err := proven(out, next.Agent)
 	if err != nil {
-		return fmt.Errorf("exchange %d of the agent of %s: %w", i+1, server, err)
+		return fmt.Errorf("upgrade %d of the agent of %s: %w", i+1, server, err)
 	}
 	c.away = append(c.away, away)
 	c.res.Core++
@@ -136,10 +132,10 @@ func (c *campaign) round(ctx context.Context, sc *scenario.Scenario, i int) erro
 	text := fmt.Sprintf("cp %s/ors-plugin-%s %s.new && mv %s.new %s && orscore plugin upgrade %s",
 		next.Folder, kind, file, file, file, kind)
 	if out, err = c.runner.Output(ctx, other, "sh", "-c", text); err != nil {
-		return fmt.Errorf("exchange %d of plugin %s on %s: %w", i+1, kind, other, err)
+		return fmt.Errorf("upgrade %d of plugin %s on %s: %w", i+1, kind, other, err)
 	}
 	if want := kind + " " + next.Plugin + " is at work"; !strings.Contains(out, want) {
-		return fmt.Errorf("exchange %d of plugin %s on %s: %q, want %q", i+1, kind, other, out, want)
+		return fmt.Errorf("upgrade %d of plugin %s on %s: %q, want %q", i+1, kind, other, out, want)
 	}
 	c.res.Plugins++
 	for _, s := range c.servers {
@@ -148,7 +144,7 @@ func (c *campaign) round(ctx context.Context, sc *scenario.Scenario, i int) erro
 			return err
 		}
 	}
-	c.o.Say("exchange %d: agent of %s is %s after %.0f ms, plugin %s of %s is %s", i+1, server,
+	c.o.Say("upgrade %d: agent of %s is %s after %.0f ms, plugin %s of %s is %s", i+1, server,
 		c.o.Builds[(i/n+1)%2].Agent, away, kind, other, next.Plugin)
 	return nil
 }
