@@ -30,7 +30,7 @@ notices nothing. When the new one has not found everything again after half of
 that time, it is ended, the old program is put back and runs again.
 
 The exit code is 4 when nothing was changed, 1 when the way back was taken.`,
-		Example: "  orscore upgrade --to /root/orscore-1.4.0\n  orscore upgrade --to /usr/sbin/orscore.old",
+		Example: "  orscore upgrade --to ./orscore-1.4.0\n  orscore upgrade --to /usr/sbin/orscore.old",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.To == "" {

@@ -303,8 +303,8 @@ class Plugin:
                 return handle(state)
             if not context.is_active():
                 raise Failed("the call has ended before the start")
-            for mark in marks(state, request.previous):
-                kill_all(mark, time.monotonic() + 5)
+            if not all(kill_all(mark, time.monotonic() + 5) for mark in marks(state, request.previous)):
+                raise Failed("what is left of it cannot be killed, so it is not started beside that")
             ended = app.ended
             state.update(mark=uuid.uuid4().hex, pid=0, exit=None)
             app.save(state)  # before anything runs that carries it
@@ -315,8 +315,9 @@ class Plugin:
             threading.Thread(target=self.reap, args=(app, state["mark"], child), daemon=True).start()
         try:
             self.wait_ready(app, ended, context, c, state["mark"], step)
-        except Failed:
-            kill_all(state["mark"], time.monotonic() + 5)
+        except Failed as e:
+            if not kill_all(state["mark"], time.monotonic() + 5):
+                raise Failed(f"{e}; and what is left of it cannot be killed") from e
             raise
         with app.lock:
             if app.ended != ended:
