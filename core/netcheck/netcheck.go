@@ -161,7 +161,9 @@ func connects(ctx context.Context, host string) (string, error) {
 	if refused(err) {
 		return "refused the connection, so it is there", nil
 	}
-	if ctx.Err() != nil {
+	// The connection's own deadline, which is ctx's, may be over a moment before ctx is.
+	var late net.Error
+	if ctx.Err() != nil || errors.As(err, &late) && late.Timeout() {
 		return "", errSilent
 	}
 	return "", err

@@ -95,3 +95,16 @@ func TestThisMachine(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// early is a context whose deadline is over before it has ended, as the runtime's timers have it now and then.
+type early struct{ context.Context }
+
+func (early) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
+
+// TestDeadlineOfAConnection: whichever clock is first, nobody has answered.
+func TestDeadlineOfAConnection(t *testing.T) {
+	r := ask(early{t.Context()}, Target{Method: TCP, Host: "127.0.0.1:1"})
+	if r.Answers || r.Detail != errSilent.Error() {
+		t.Errorf("%+v", r)
+	}
+}
