@@ -77,6 +77,23 @@ func (c *Config) DecodeApplication(app *Application, schema *pluginv1.Block, dri
 	return json, nil
 }
 
+// TextIn is a text attribute at the top of an application's `config` block, without knowing its plugin's schema; empty
+// where it is left out.
+func (c *Config) TextIn(app *Application, name string, drives []DriveValue) (string, error) {
+	content, _, _ := app.Body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: name}}})
+	if content == nil || content.Attributes[name] == nil {
+		return "", nil
+	}
+	v, diags := content.Attributes[name].Expr.Value(c.bodyContext(drives))
+	if diags.HasErrors() {
+		return "", diags
+	}
+	if v.IsNull() || !v.IsKnown() || v.Type() != cty.String {
+		return "", fmt.Errorf("it is not a text")
+	}
+	return v.AsString(), nil
+}
+
 func driveNames(drives []DriveValue) string {
 	if len(drives) == 0 {
 		return " This group has no drives."
