@@ -152,7 +152,7 @@ do.`,
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),
 		keyCommand(), explainCommand(), versionCommand(), completionCommand())
 	root.AddCommand(a.upgradeCommand(), a.networkCommand(), a.ipsetCommand(), a.whyCommand(), a.cableCommand(),
-		a.logsCommand(), a.pluginCommand())
+		a.logsCommand(), a.launchCommand(), a.notifyCommand(), a.pluginCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/store"
 )
@@ -35,15 +36,37 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LANG", "C.UTF-8")
+			e.Values[agentKey{}] = &agent{work: e.WorkDir}
 			e.Setenv("SOCKET", filepath.Join(e.WorkDir, "run", "control.sock"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "exits": exits, "await": await, "ledgers": ledgers,
-			"decisions": decisions,
+			"decisions": decisions, "arrive": arrive,
 		},
 		ContinueOnError: true,
 	})
+}
+
+type agentKey struct{}
+
+// arrive lets the agent tell of a group: `arrive STEP EVENT GROUP FROM`.
+func arrive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: arrive STEP EVENT GROUP FROM")
+	}
+	n := arrival.Notice{Step: args[0], Event: args[1], Group: args[2], Server: "apollo", From: args[3], Primary: args[3],
+		At: time.Date(2026, 11, 23, 17, 30, 0, 0, time.UTC)}
+	if n.Step != arrival.Coming {
+		n.Status = arrival.OtherLetter
+		n.Drives = []arrival.Drive{{Letter: "G:", Path: "/ors/G", Configured: "E:"}, {Letter: "H:", Path: "/ors/H", Configured: "H:"}}
+	}
+	if n.Step == arrival.Up {
+		n.At = n.At.Add(1234 * time.Millisecond)
+	}
+	n.Text = n.Sentence()
+	r := n.Record()
+	ts.Check(ts.Value(agentKey{}).(*agent).store.Append(&r))
 }
 
 // exits runs orscore and asserts its exit code: `exits 3 status --socket x`.
@@ -82,7 +105,7 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: serve STATUS.json")
 	}
-	a := &agent{work: ts.MkAbs(".")}
+	a := ts.Value(agentKey{}).(*agent)
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &a.status))
 	st, err := store.Open(filepath.Join(a.work, "state"))
 	ts.Check(err)

@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON, watch, code bool
+	var asJSON, watch, code, switchover bool
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the pair on one screen",
@@ -25,8 +25,13 @@ func (a *app) statusCommand() *cobra.Command {
 applications, as this server's agent sees them. Blocked groups come first.
 Symbols: ● runs, ○ does not and need not, ◐ is being changed, ✗ has failed, ? is
 not known, ! take note (in a locale without UTF-8: * o ~ X ? !). NO_COLOR is
-honoured.`,
-		Example: "  orscore status\n  orscore status --watch\n" +
+honoured.
+
+With --switchover it shows instead how each group has come to this server last:
+from where and why, its drives, each step with its time since the storage was
+this server's, and what registered programs did. Without an agent it reads the
+state directory.`,
+		Example: "  orscore status\n  orscore status --switchover\n  orscore status --watch\n" +
 			"  orscore status --json | jq -r '.groups[] | [.name, .owner] | @tsv'",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -34,6 +39,12 @@ honoured.`,
 				return usage("--watch and --exit-code exclude each other")
 			}
 			out := c.OutOrStdout()
+			if switchover {
+				if watch || code {
+					return usage("--switchover goes with --json only")
+				}
+				return a.lastSwitchovers(c.Context(), out, "", asJSON)
+			}
 			if watch {
 				if _, tty := terminal(out); tty && !asJSON {
 					return a.watchScreen(c.Context(), out)
@@ -47,6 +58,7 @@ honoured.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON; with --watch one object a line")
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on and show every change")
+	c.Flags().BoolVar(&switchover, "switchover", false, "show how each group has come to this server last")
 	c.Flags().BoolVar(&code, "exit-code", false, "exit with 5 when the state is not normal")
 	return c
 }

@@ -57,10 +57,12 @@ type RestartRequest struct {
 	Program string
 }
 
-// Journal is what operators read of core/store.
+// Journal is what operators read of core/store, and where a registered program's reports are written down.
 type Journal interface {
 	Read(after uint64, last int) ([]store.Record, error)
 	Follow(ctx context.Context, after uint64, fn func(store.Record) error) error
+	Newest() uint64
+	Note(store.Record)
 }
 
 // Backend is the agent behind the control API. Its methods are called from several goroutines.

@@ -22,15 +22,24 @@ type Status struct {
 	Verdict    string `json:"verdict"`
 	VerdictWhy string `json:"verdict_why"`
 	// both servers have promised the next arbitration round: planned moves are possible
-	Agreed        bool     `json:"agreed"`
-	Mode          Mode     `json:"mode"`
-	ConfigDigest  string   `json:"config_digest"`
-	ConfigDiffers bool     `json:"config_differs"`
-	Alarms        []Alarm  `json:"alarms"`
-	Servers       []Server `json:"servers"`
-	Links         []Link   `json:"links"`
-	Groups        []Group  `json:"groups"`
-	Plugins       []Plugin `json:"plugins"`
+	Agreed        bool      `json:"agreed"`
+	Mode          Mode      `json:"mode"`
+	ConfigDigest  string    `json:"config_digest"`
+	ConfigDiffers bool      `json:"config_differs"`
+	Alarms        []Alarm   `json:"alarms"`
+	Servers       []Server  `json:"servers"`
+	Links         []Link    `json:"links"`
+	Groups        []Group   `json:"groups"`
+	Plugins       []Plugin  `json:"plugins"`
+	Programs      []Program `json:"programs"` // registered here, to be told of groups that come and leave
+}
+
+// Program is one that is no plugin and is registered.
+type Program struct {
+	Name   string    `json:"name"`
+	By     string    `json:"by"`     // as the kernel says
+	Groups []string  `json:"groups"` // empty: all
+	Since  time.Time `json:"since"`
 }
 
 // Mode is what operators have switched for the pair.

@@ -97,11 +97,12 @@ func (g *gate) own(path string) error {
 	return os.Chown(path, -1, g.group)
 }
 
-// looking lists the calls that change nothing.
+// looking lists the calls that change nothing but what is on record of the caller itself.
 var looking = map[string]bool{
 	controlv1.ControlService_Status_FullMethodName: true,
 	controlv1.ControlService_Watch_FullMethodName:  true,
 	controlv1.ControlService_Events_FullMethodName: true,
+	controlv1.ControlService_Notify_FullMethodName: true,
 }
 
 // admit returns nil when the caller may make the call, else an error with ErrNotPermitted (ORS-7002).

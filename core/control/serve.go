@@ -138,6 +138,8 @@ type service struct {
 	backend Backend
 	work    context.Context // ends with Serve
 	log     hclog.Logger
+
+	programs programs
 }
 
 // until returns a context that ends with the call or with Serve.
@@ -149,6 +151,7 @@ func (s *service) until(call context.Context) (context.Context, context.CancelFu
 
 func (s *service) statusJSON(ctx context.Context) ([]byte, error) {
 	st := s.backend.Status(ctx)
+	st.Programs = s.programs.all()
 	st.normalize()
 	return json.Marshal(st)
 }

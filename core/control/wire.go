@@ -73,6 +73,7 @@ func (s *Status) normalize() {
 	s.Servers = orEmpty(s.Servers)
 	s.Links = orEmpty(s.Links)
 	s.Plugins = orEmpty(s.Plugins)
+	s.Programs = orEmpty(s.Programs)
 	groups := make([]Group, len(s.Groups))
 	for i, g := range s.Groups {
 		g.Units, g.Drives, g.Applications = orEmpty(g.Units), orEmpty(g.Drives), orEmpty(g.Applications)

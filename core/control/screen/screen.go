@@ -50,6 +50,7 @@ func (p *page) all(st *control.Status) {
 	p.servers(st)
 	p.links(st.Links)
 	p.plugins(st.Plugins)
+	p.programs(st.Programs)
 }
 
 func (p *page) header(st *control.Status) {
@@ -440,6 +441,22 @@ func applicationState(a *control.Application) (state, string) {
 		return failed, a.State
 	}
 	return unknown, "unknown"
+}
+
+// programs are those that wait to be told of groups.
+func (p *page) programs(programs []control.Program) {
+	if len(programs) == 0 {
+		return
+	}
+	p.title("REGISTERED PROGRAMS")
+	for _, pr := range programs {
+		text := "every group"
+		if len(pr.Groups) > 0 {
+			text = "group " + strings.Join(pr.Groups, ", ")
+		}
+		p.wrap([]span{{plain, "  "}, p.symbol(running), {plain, " "}},
+			span{plain, pr.Name + " is told of " + text + "; registered by " + pr.By})
+	}
 }
 
 // plugins are shown only where they are of concern.

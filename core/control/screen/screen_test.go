@@ -76,6 +76,8 @@ func takeover() control.Status {
 		st.Links[i].State, st.Links[i].LastBeatMS = "silent", 5100
 		st.Links[i].Reason = "no beat for 5.1 s"
 	}
+	st.Programs = []control.Program{{Name: "launch rcvrnts", By: "uid 0 (root)", Groups: []string{"rocky"}},
+		{Name: "cache", By: "uid 100 (www)"}}
 	g := &st.Groups[0]
 	g.Owner, g.Phase, g.PartnerPhase = "apollo", "Starting", "unknown"
 	g.Why, g.Since = "The drives are mounted: the applications are started.", ago(time.Second)
@@ -143,6 +145,7 @@ func longNames() control.Status {
 	st := normal()
 	long := strings.Repeat("extraordinarily-long-", 6) + "name"
 	st.Pair, st.Self = long, long
+	st.Programs = []control.Program{{Name: long + "\x1b[31m", By: long, Groups: []string{long, long}}}
 	st.Servers[0].Name = long
 	st.Links[0].Name, st.Links[0].Device = long, "/dev/serial/by-id/"+long
 	st.Links[0].State, st.Links[0].Reason = "closed", long

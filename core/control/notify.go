@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/orscore/ors/core/arrival"
+	controlv1 "github.com/orscore/ors/proto/ors/control/v1"
+)
+
+// Registered is the step of the first message that a registered program gets.
+const Registered = "registered"
+
+// A program that is only allowed to look must not fill the journal.
+const (
+	reportEvery = time.Second // at most one report of a program is taken in this time
+	reportText  = 1000        // bytes of a report's sentence, and of a program's name
+)
+
+// programs are those that are registered now.
+type programs struct {
+	mu   sync.Mutex
+	list []*Program
+}
+
+func (p *programs) add(one *Program) (remove func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, one)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.list = slices.DeleteFunc(p.list, func(o *Program) bool { return o == one })
+	}
+}
+
+func (p *programs) all() []Program {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]Program, 0, len(p.list))
+	for _, one := range p.list {
+		out = append(out, *one)
+	}
+	return out
+}
+
+// Notify tells a registered program of every group that comes and leaves, out of the journal: nothing is told before it
+// is on the disk, and nothing waits for a program.
+func (s *service) Notify(stream controlv1.ControlService_NotifyServer) error {
+	ctx, cancel := s.until(stream.Context())
+	defer cancel()
+	first, err := stream.Recv()
+	if err != nil {
+		return toWire(err)
+	}
+	reg := first.GetRegister()
+	if reg.GetProgram() == "" {
+		return toWire(fmt.Errorf("ORS-7044: %w: the first message names no program", ErrRefused))
+	}
+	journal := s.backend.Journal()
+	after := reg.GetAfter()
+	if newest := journal.Newest(); after == 0 || after > newest {
+		after = newest
+	}
+	program := cut(reg.GetProgram())
+	remove := s.programs.add(&Program{Name: program, By: peerOf(ctx), Groups: orEmpty(reg.GetGroups()), Since: time.Now()})
+	defer remove()
+	err = stream.Send(&controlv1.NotifyResponse{Position: after, AtMs: time.Now().UnixMilli(), Step: Registered,
+		Text: program + " is registered."})
+	if err != nil {
+		return toWire(err)
+	}
+	go func() { // ends when this call does, since the stream ends with it
+		defer cancel()
+		s.takeReports(ctx, stream, program)
+	}()
+	err = journal.Follow(ctx, after, func(r record) error {
+		n, ok := arrival.Of(r)
+		if !ok || n.Step == arrival.Ran || len(reg.GetGroups()) > 0 && !slices.Contains(reg.GetGroups(), n.Group) {
+			return nil
+		}
+		return stream.Send(noticeToWire(n))
+	})
+	if ctx.Err() != nil {
+		err = s.ended(ctx)
+	}
+	return toWire(err)
+}
+
+// takeReports writes down what a program says it did, until it leaves.
+func (s *service) takeReports(ctx context.Context, stream controlv1.ControlService_NotifyServer, program string) {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) { // it has nothing more to say, and still listens
+			<-ctx.Done()
+			return
+		}
+		if err != nil {
+			return
+		}
+		r := m.GetReport()
+		if r == nil {
+			continue
+		}
+		s.backend.Journal().Note(arrival.Notice{Step: arrival.Ran, Group: r.GetGroup(), At: time.Now(),
+			Text: cut(r.GetText()), Run: &arrival.Run{Program: program, Exit: int(r.GetExitCode()),
+				Took: time.Duration(r.GetTookMs()) * time.Millisecond}}.Record())
+		select {
+		case <-time.After(reportEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func cut(text string) string {
+	if len(text) > reportText {
+		text = strings.ToValidUTF8(text[:reportText], "") + "…"
+	}
+	return text
+}
+
+func noticeToWire(n arrival.Notice) *controlv1.NotifyResponse {
+	m := &controlv1.NotifyResponse{Position: n.Pos, AtMs: n.At.UnixMilli(), Step: n.Step, Event: n.Event, Group: n.Group,
+		Server: n.Server, From: n.From, Primary: n.Primary, Status: n.Status, Text: n.Text}
+	for _, d := range n.Drives {
+		m.Drives = append(m.Drives,
+			&controlv1.NotifyDrive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.Configured})
+	}
+	return m
+}
+
+func noticeFromWire(m *controlv1.NotifyResponse) arrival.Notice {
+	n := arrival.Notice{Pos: m.GetPosition(), At: time.UnixMilli(m.GetAtMs()), Step: m.GetStep(), Event: m.GetEvent(),
+		Group: m.GetGroup(), Server: m.GetServer(), From: m.GetFrom(), Primary: m.GetPrimary(), Status: m.GetStatus(),
+		Text: m.GetText()}
+	for _, d := range m.GetDrives() {
+		n.Drives = append(n.Drives,
+			arrival.Drive{Letter: d.GetLetter(), Path: d.GetPath(), Configured: d.GetConfiguredLetter()})
+	}
+	return n
+}
+
+// Registration is a program that wants to be told of groups.
+type Registration struct {
+	Program string
+	Groups  []string // empty: all
+	After   uint64   // position behind which to begin; 0: from now on
+}
+
+// ReportFunc tells the agent what the program did about a group.
+type ReportFunc func(group, text string, exit int, took time.Duration) error
+
+// Notify registers a program and calls fn for each notice, the first of which has the step Registered, until ctx ends,
+// fn returns an error, or the agent ends. Reports may be sent from any goroutine while Notify runs.
+func (c *Client) Notify(ctx context.Context, r Registration, fn func(arrival.Notice, ReportFunc) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.Notify(ctx)
+	if err != nil {
+		return fromWire(ctx, c.socket, err)
+	}
+	register := &controlv1.Register{Program: r.Program, Groups: r.Groups, After: r.After}
+	// an error of it is told by Recv, with the reason
+	_ = stream.Send(&controlv1.NotifyRequest{Message: &controlv1.NotifyRequest_Register{Register: register}})
+	var sending sync.Mutex
+	report := func(group, text string, exit int, took time.Duration) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return fromWire(ctx, c.socket, stream.Send(&controlv1.NotifyRequest{Message: &controlv1.NotifyRequest_Report{
+			Report: &controlv1.Report{Group: group, Text: text, ExitCode: int32(exit), TookMs: took.Milliseconds()}}}))
+	}
+	return each(ctx, c, stream, nil, func(m *controlv1.NotifyResponse) error { return fn(noticeFromWire(m), report) })
+}
