@@ -72,10 +72,21 @@ lab: build ## run the white paper's scenario in the lab (root); results in build
 lab-domino: build ## run a takeover of partitioned Domino servers in the lab (root); results in build/lab-domino.json
 	build/orslab run lab/scenarios/domino-takeover.scenario --json build/lab-domino.json --logs build/lab-logs
 
-.PHONY: lab-worker
-lab-worker: build ## let the example plugin in Python protect programs in the lab (root); results in build/lab-worker.json
+# What the examples of docs/examples are in the lab.
+.PHONY: examples
+examples:
 	docs/examples/python/build.sh build
+	mkdir -p build/notify
+	install -m 0755 docs/examples/notify/*.sh build/notify/
+	cd docs/examples/notify && go build -o ../../../build/notify/notified .
+
+.PHONY: lab-worker
+lab-worker: build examples ## let the example plugin in Python protect programs in the lab (root); results in build/lab-worker.json
 	build/orslab run lab/scenarios/worker.scenario --json build/lab-worker.json --logs build/lab-logs
+
+.PHONY: lab-notify
+lab-notify: build examples ## let programs that are no plugins be told of groups in the lab (root); results in build/lab-notify.json
+	build/orslab run lab/scenarios/notify.scenario --json build/lab-notify.json --logs build/lab-logs
 
 .PHONY: mutate
 mutate: ## weaken each row, guard and rule of the decision, one at a time: some test must notice; results in build/mutants.json
@@ -121,8 +132,7 @@ matrix-sample: faulty ## play some of them
 	build/faulty/orslab matrix --sample $(SAMPLE) --json build/matrix-sample.json --logs build/matrix-logs
 
 .PHONY: lab-all
-lab-all: build ## play every scenario of the lab and the whole matrix (root)
-	docs/examples/python/build.sh build
+lab-all: build examples ## play every scenario of the lab and the whole matrix (root)
 	for file in lab/scenarios/*.scenario; do \
 	  name=$$(basename $$file .scenario); [[ $$name == matrix* || $$name == upgrades ]] && continue; \
 	  build/orslab run $$file --json build/lab-$$name.json --logs build/lab-logs-$$name; done
@@ -130,7 +140,7 @@ lab-all: build ## play every scenario of the lab and the whole matrix (root)
 
 .PHONY: lab-if-root
 lab-if-root:
-	@if ((EUID == 0)); then $(MAKE) lab lab-domino lab-worker matrix-sample; $(MAKE) upgrades UPGRADES=10; \
+	@if ((EUID == 0)); then $(MAKE) lab lab-domino lab-worker lab-notify matrix-sample; $(MAKE) upgrades UPGRADES=10; \
 	else echo "SKIPPED: the lab makes namespaces, mounts and loop devices, which needs root"; fi
 
 .PHONY: check

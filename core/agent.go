@@ -66,6 +66,7 @@ func Run(ctx context.Context, o Options) error {
 // agent is everything that runs, in the order in which it was opened.
 type agent struct {
 	cfg      *config.Config
+	boot     string // id of this run of the operating system
 	log      hclog.Logger
 	store    *store.Store
 	ledger   *ledger.Recorder
@@ -89,6 +90,7 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.boot = boot
 	if err := os.MkdirAll(c.Agent.RunDir, 0o755); err != nil {
 		return nil, fmt.Errorf("ORS-1033: agent.run_dir: %w", err)
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,10 @@ func (a *agent) autostart(ctx context.Context) error {
 	}
 	for i := range commands {
 		c := &commands[i]
+		if c.OncePerBoot && a.ranInThisBoot(c) {
+			a.event("", fmt.Sprintf("Autostart: %s has run since this server was started.", strings.Join(c.Command, " ")))
+			continue
+		}
 		from := time.Now()
 		err := a.autostartOne(ctx, c, out)
 		name := strings.Join(c.Command, " ")
@@ -43,6 +48,7 @@ func (a *agent) autostart(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err == nil {
+			a.ranNow(c)
 			a.event("", fmt.Sprintf("Autostart: %s has ended well after %v.", name, time.Since(from).Round(time.Millisecond)))
 			continue
 		}
@@ -55,6 +61,26 @@ func (a *agent) autostart(ctx context.Context) error {
 		a.node.Alarm("ORS-1061", text, "what it printed is in "+path+"; mend it and restart the agent")
 	}
 	return nil
+}
+
+// bootMark is the file that holds the boot id of the last run of a command that runs once per boot.
+func (a *agent) bootMark(c *config.Autostart) string {
+	sum := sha256.Sum256([]byte(strings.Join(c.Command, "\x00")))
+	return filepath.Join(a.cfg.Agent.StateDir, fmt.Sprintf("autostart-%x", sum[:8]))
+}
+
+func (a *agent) ranInThisBoot(c *config.Autostart) bool {
+	boot, err := os.ReadFile(a.bootMark(c))
+	return err == nil && string(boot) == a.boot
+}
+
+func (a *agent) ranNow(c *config.Autostart) {
+	if !c.OncePerBoot {
+		return
+	}
+	if err := os.WriteFile(a.bootMark(c), []byte(a.boot), 0o600); err != nil {
+		a.log.Warn("a command that is to run once per boot will run again with the next agent", "error", err)
+	}
 }
 
 func openLog(path string) (*os.File, error) {

@@ -229,6 +229,54 @@ func TestAutostartFails(t *testing.T) {
 	})
 }
 
+// TestAutostartOncePerBoot: what goes on in the background is not started beside itself when the agent is restarted.
+func TestAutostartOncePerBoot(t *testing.T) {
+	l := newLone(t, `
+  autostart {
+    command       = ["/bin/sh", "-c", "echo once >> DIR/ran"]
+    once_per_boot = true
+  }
+  autostart { command = ["/bin/sh", "-c", "echo each >> DIR/ran"] }
+  autostart {
+    command       = ["/bin/sh", "-c", "echo failing >> DIR/ran; exit 1"]
+    once_per_boot = true
+  }
+`)
+	ran := func() string {
+		t.Helper()
+		_, end := l.run()
+		if !l.heard(patience) {
+			t.Error("no beat")
+		}
+		end()
+		b, err := os.ReadFile(filepath.Join(l.dir, "ran"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	const first, again = "once\neach\nfailing\n", "each\nfailing\n"
+	if got := ran(); got != first {
+		t.Errorf("first start: %q", got)
+	}
+	if got := ran(); got != first+again {
+		t.Errorf("restart: %q", got)
+	}
+	marks, err := filepath.Glob(filepath.Join(l.dir, "state", "autostart-*"))
+	if err != nil || len(marks) != 1 {
+		t.Fatalf("marks: %q, %v", marks, err)
+	}
+	if err := os.WriteFile(marks[0], []byte("another boot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := ran(); got != first+again+first {
+		t.Errorf("after a reboot: %q", got)
+	}
+	if got := l.events(); strings.Count(got, "has run since this server was started") != 1 {
+		t.Errorf("events:\n%s", got)
+	}
+}
+
 func TestAutostartStopsTheAgent(t *testing.T) {
 	l := newLone(t, `
   autostart {

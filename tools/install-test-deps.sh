@@ -17,6 +17,7 @@ fuse3           fusermount3
 gcc             gcc
 libc6-dev       /usr/include/stdlib.h
 iproute2        ip
+jq              jq
 mount           losetup
 nftables        nft
 nginx-light     nginx

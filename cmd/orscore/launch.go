@@ -145,12 +145,13 @@ ORS_Dn_PATH, and ORS_DRIVE_E for the folder of the drive configured as E:.
 
 When FILE has ended, the page of "orscore status --switchover" is shown, and its
 exit code is the command's. If the group leaves before, FILE is asked to end, and
-what is left of it is killed, after ten seconds at most; nothing waits for that. It is what CPQRSGL was: start it from an autostart block
-or as a service. It waits for an agent that is not there yet.`,
+what is left of it is killed, after ten seconds at most; nothing waits for that.
+The command is what CPQRSGL was: start it from an autostart block or as a service.
+It waits for an agent that is not there yet.`,
 		Example: "  orscore launch --group rocky /usr/local/sbin/rcvrnts\n" +
 			"  orscore launch --keep /usr/local/sbin/each-time",
-		Args:    cobra.ArbitraryArgs,
-		RunE:    func(c *cobra.Command, args []string) error { return l.command(c, args) },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error { return l.command(c, args) },
 	}
 	c.Flags().SetInterspersed(false)
 	l.flags(c, []string{arrival.Takeover, arrival.Switchover, arrival.Failback})

@@ -89,13 +89,16 @@ func (d *decoder) watchdog(b *hcl.Block) *Watchdog {
 }
 
 func (d *decoder) autostart(b *hcl.Block) Autostart {
-	s := d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("command!", "timeout", "on_failure")})
+	s := d.open(b.Body, b.DefRange, &hcl.BodySchema{
+		Attributes: attributes("command!", "timeout", "on_failure", "once_per_boot"),
+	})
 	a := Autostart{
 		Command: s.list("command", s.pathContext()),
 		Timeout: s.duration("timeout", 30*time.Second, 100*time.Millisecond, time.Hour),
 		OnFailure: s.choice(codeAutostart, "on_failure", "continue", []string{"continue", "stop"},
 			` With "stop" the agent does not start after a failure; with "continue" it is told and the agent goes on.`),
-		Range: b.DefRange,
+		OncePerBoot: s.boolean("once_per_boot", false),
+		Range:       b.DefRange,
 	}
 	if s.attribute("command") != nil && (len(a.Command) == 0 || !filepath.IsAbs(a.Command[0])) {
 		d.report(codeAutostart, s.where("command"), "the command names no program by its whole path",

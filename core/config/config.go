@@ -78,7 +78,9 @@ type Autostart struct {
 	Command   []string      // program and arguments; may use ${self}
 	Timeout   time.Duration // default 30 s
 	OnFailure string        // "continue" (default), or "stop": the agent does not start
-	Range     hcl.Range
+	// OncePerBoot leaves the command out when the agent was restarted and not the server; default false.
+	OncePerBoot bool
+	Range       hcl.Range
 }
 
 // Interconnect is the `interconnect` block.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +108,22 @@ func TestNotify(t *testing.T) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("programs that have gone are still registered: %+v, %v", st.Programs, err)
 		}
+	}
+}
+
+// TestExampleIsMadeFromTheProtocol: docs/examples/notify needs nothing of ORS but the generated protocol.
+func TestExampleIsMadeFromTheProtocol(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}}", ".")
+	cmd.Dir = "../../docs/examples/notify"
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := slices.DeleteFunc(strings.Fields(string(out)), func(p string) bool {
+		return !strings.HasPrefix(p, "github.com/orscore/ors/")
+	})
+	if !slices.Equal(ours, []string{"github.com/orscore/ors/proto/ors/control/v1"}) {
+		t.Errorf("it is built from %q", ours)
 	}
 }
 
