@@ -215,7 +215,8 @@ func CheckSchema(b *pluginv1.Block) error {
 
 var pathStep = regexp.MustCompile(`^([^.\[\]]+)(?:\[(\d+)\])?$`)
 
-// AttributeRange finds the place of an attribute that a plugin has named in a finding, such as "check[0].interval".
+// AttributeRange finds the place of an attribute that a plugin has named in a finding, such as "check[0].interval"
+// or "command[1]", which is an element of a list.
 // Where the path leads nowhere, it is the innermost block that was found; at least the application's.
 func (c *Config) AttributeRange(app *Application, schema *pluginv1.Block, path string) hcl.Range {
 	at, body := app.Range, app.Body
@@ -226,7 +227,7 @@ func (c *Config) AttributeRange(app *Application, schema *pluginv1.Block, path s
 		}
 		content, _, _ := body.PartialContent(bodySchema(schema))
 		if a, ok := content.Attributes[m[1]]; ok {
-			return a.Expr.Range()
+			return elementRange(a.Expr, m[2])
 		}
 		index, _ := strconv.Atoi(m[2])
 		blocks := content.Blocks.OfType(m[1])
@@ -242,6 +243,16 @@ func (c *Config) AttributeRange(app *Application, schema *pluginv1.Block, path s
 		}
 	}
 	return at
+}
+
+// elementRange is where an element of a list is written, or the whole expression where it is no list with that many.
+func elementRange(e hcl.Expression, index string) hcl.Range {
+	if i, err := strconv.Atoi(index); err == nil {
+		if all, diags := hcl.ExprList(e); !diags.HasErrors() && i < len(all) {
+			return all[i].Range()
+		}
+	}
+	return e.Range()
 }
 
 // Place is where an attribute is written in the first block of a type and, unless label is empty, of that label; the

@@ -193,6 +193,12 @@ func TestFindings(t *testing.T) {
 			t.Errorf("%q is at line %d, want %d", tt.path, got.Start.Line, tt.line)
 		}
 	}
+	columns := map[string]int{"command": 17, "command[0]": 18, "command[1]": 49, "command[2]": 17, "port[0]": 17}
+	for path, column := range columns {
+		if got := c.AttributeRange(app, webSchema(), path); got.Start.Column != column {
+			t.Errorf("%q is at column %d, want %d", path, got.Start.Column, column)
+		}
+	}
 	golden(t, "body/finding.golden", text(c, hcl.Diagnostics{
 		c.Finding(app, webSchema(), &pluginv1.Problem{
 			Severity: pluginv1.Problem_SEVERITY_ERROR, Attribute: "check[1].interval",

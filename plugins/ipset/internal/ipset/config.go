@@ -388,7 +388,7 @@ func newApplication(in sdk.Instance) (sdk.Application, error) {
 	}
 	a := &application{in: in, single: c.Address != ""}
 	a.set, a.problems = c.check()
-	return a, nil
+	return a, a.checkPair()
 }
 
 // owner is by which name this application marks what it writes.

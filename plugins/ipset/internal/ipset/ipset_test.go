@@ -257,6 +257,59 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestPair: what two applications of the pair take from each other is told where the later one says it.
+func TestPair(t *testing.T) {
+	first := config{Address: "172.25.36.45/24", Probe: "50ms", Announce: 5, Refresh: "1m", Replaces: "172.25.36.48",
+		Hosts: []hostsConfig{{Names: []string{"rocky.testlab.com", "rocky"}}},
+		DNS: []dnsConfig{{Zone: "testlab.com", Server: "172.25.36.46", Names: []string{"rocky", "mail"}, TTL: "30s",
+			KeyFile: "/etc/ors/dns.key"}}}
+	for name, c := range map[string]struct {
+		change func(*config)
+		attr   string
+		words  string
+	}{
+		"apart":        {func(*config) {}, "", ""},
+		"same address": {func(c *config) { c.Address = "172.25.36.45/25" }, "address", `one of application "a" of group "one"`},
+		"its dummy":    {func(c *config) { c.Address = "172.25.36.48/24" }, "address", "own dummy address"},
+		"as dummy":     {func(c *config) { c.Replaces = "172.25.36.45" }, "replaces", "which moves"},
+		"same dummy":   {func(c *config) { c.Replaces = "172.25.36.48" }, "", ""}, // of different servers, perhaps
+		"same name":    {func(c *config) { c.Hosts = []hostsConfig{{Names: []string{"a", "ROCKY"}}} }, "hosts[0].names[1]", "find only one"},
+		"another file": {func(c *config) { c.Hosts = []hostsConfig{{Names: []string{"rocky"}, File: "/etc/other"}} }, "", ""},
+		"name of a zone": {func(c *config) {
+			c.DNS = []dnsConfig{{Zone: "testlab.com.", Server: "172.25.36.46", Names: []string{"b", "Mail.testlab.com"}, TTL: "30s",
+				KeyFile: "/etc/ors/dns.key"}}
+		}, "dns[0].names", "mail.testlab.com is a name of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			second := config{Address: "172.25.36.46/24", Probe: "50ms", Announce: 5, Refresh: "1m"}
+			c.change(&second)
+			all := []sdk.Instance{{Group: "one", Name: "a"}, {Group: "two", Name: "a"}}
+			for i, one := range []config{first, second} {
+				b, err := json.Marshal(one)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[i].Config = b
+			}
+			for i, in := range all {
+				in.All = all
+				app, err := newApplication(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found := app.(*application).problems
+				switch {
+				case (i == 0 || c.attr == "") && len(found) > 0:
+					t.Errorf("application %d: %+v", i, found)
+				case i == 1 && c.attr != "" && (len(found) != 1 || found[0].Attribute != c.attr ||
+					!strings.Contains(found[0].Summary, c.words)):
+					t.Errorf("problems are %+v, want %q about %q", found, c.words, c.attr)
+				}
+			}
+		})
+	}
+}
+
 // TestDocsNameEveryAttribute keeps docs/plugins.md complete.
 func TestDocsNameEveryAttribute(t *testing.T) {
 	b, err := os.ReadFile("../../../../docs/plugins.md")
