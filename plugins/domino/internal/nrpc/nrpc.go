@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -50,6 +51,9 @@ var (
 	ErrForeign = errors.New("what answers there is no Domino server")
 )
 
+// canonical is the beginning of a server's name.
+var canonical = regexp.MustCompile(`(?i)CN=`)
+
 // Reply reads an answer. The name is the canonical one of the server, "" when the answer has none.
 func Reply(frame []byte) (name string, err error) {
 	if len(frame) < leastReply || int(binary.LittleEndian.Uint16(frame)) != len(frame)-2 ||
@@ -58,11 +62,11 @@ func Reply(frame []byte) (name string, err error) {
 		return "", ErrForeign
 	}
 	rest := string(frame[leastReply:])
-	i := strings.Index(strings.ToUpper(rest), "CN=")
-	if i < 0 {
+	at := canonical.FindStringIndex(rest) // not in upper case: that changes the length of bytes that are no characters
+	if at == nil {
 		return "", nil
 	}
-	rest = rest[i:]
+	rest = rest[at[0]:]
 	if end := strings.IndexFunc(rest, func(r rune) bool { return r < ' ' || r == 0x7f }); end >= 0 {
 		rest = rest[:end]
 	}
