@@ -27,6 +27,7 @@ protobuf-compiler protoc
 python3-cryptography /usr/lib/python3/dist-packages/cryptography/__init__.py
 python3-grpcio  /usr/lib/python3/dist-packages/grpc/__init__.py
 python3-protobuf /usr/lib/python3/dist-packages/google/protobuf/__init__.py
+systemd         /lib/systemd/systemd
 util-linux      setpriv
 END
 }

@@ -886,6 +886,31 @@ func TestRunsAsUser(t *testing.T) {
 	}
 }
 
+// TestLimits: what the configuration allows is what the program has.
+func TestLimits(t *testing.T) {
+	f := protect(t, map[string]any{
+		"mode": "batch", "command": []string{"sh", "-c", "ulimit -n; ulimit -c"}, "systemd": "unit",
+		"limits": []map[string]any{{"open_files": 99, "core_mb": 0}},
+	})
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Ready(ctx, &pluginv1.ReadyRequest{Caller: f.caller(), Application: f.app})
+	if supervise.SystemdRuns() {
+		if err != nil || len(r.GetProblems()) > 0 {
+			t.Errorf("with systemd: %v, %v", r.GetProblems(), err)
+		}
+	} else if err != nil || len(r.GetProblems()) != 1 || r.GetProblems()[0].GetSeverity() != pluginv1.Problem_SEVERITY_WARNING ||
+		!strings.Contains(r.GetProblems()[0].GetSummary(), "systemd is not process 1") {
+		t.Errorf("without systemd: %v, %v", r.GetProblems(), err)
+	}
+	f.start()
+	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
+	out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log"))
+	if err != nil || string(out) != "99\n0\n" {
+		t.Errorf("output is %q, %v", out, err)
+	}
+}
+
 func TestReady(t *testing.T) {
 	drive := t.TempDir()
 	f := protect(t, map[string]any{"command": []string{"true"}})

@@ -74,6 +74,7 @@ func (s Spec) check() error {
 // launched is a supervisor as seen by the plugin that started it.
 type launched struct {
 	report *os.File
+	errs   string // file with what it says on standard error
 	self   Identity
 	bootID string
 }
@@ -107,6 +108,12 @@ func launch(o order) (*launched, error) {
 	cmd := exec.Command("/proc/self/exe", Argument, o.Spec.Name) // this very program, even if its file was replaced
 	cmd.Args[0] = filepath.Base(os.Args[0])
 	cmd.Env = []string{"GOMAXPROCS=1"} // it sleeps; one thread less for each application
+	if o.Spec.Unit != nil && SystemdRuns() {
+		own := fmt.Sprintf("/proc/%d/exe", os.Getpid()) // systemd-run's own is another one
+		cmd = exec.Command("systemd-run")
+		cmd.Args = o.Spec.Unit.scope(o.ID, []string{own, Argument, o.Spec.Name})
+		cmd.Env = []string{"GOMAXPROCS=1", "PATH=/usr/bin:/bin"}
+	}
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, errs, errs
 	cmd.ExtraFiles = []*os.File{outW}
@@ -126,7 +133,7 @@ func launch(o order) (*launched, error) {
 		_ = self.signal(unix.SIGKILL)
 		return nil, fmt.Errorf("hand over to the supervisor: %w", err)
 	}
-	return &launched{report: outR, self: self, bootID: boot}, nil
+	return &launched{report: outR, errs: errs.Name(), self: self, bootID: boot}, nil
 }
 
 // follow reads the supervisor's reports until the command runs.
@@ -152,10 +159,17 @@ func (l *launched) follow(ctx context.Context, progress func(step, text string))
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start was given up: %w", err)
 	}
-	return nil, fmt.Errorf("the supervisor ended without a report: %w", errors.Join(lines.Err(), errUnexplained))
+	return nil, fmt.Errorf("the supervisor ended without a report: %w", errors.Join(lines.Err(), l.why()))
 }
 
-var errUnexplained = errors.New("see supervisor.err in the application's work folder")
+// why is what the supervisor, or who should have become it, has said.
+func (l *launched) why() error {
+	raw, err := os.ReadFile(l.errs)
+	if said := strings.TrimSpace(string(raw)); err == nil && said != "" {
+		return fmt.Errorf("%.500s", said)
+	}
+	return fmt.Errorf("nothing was said (see %s)", l.errs)
+}
 
 // LookPath finds a program: a name without a slash is looked for in the PATH of env.
 func LookPath(name string, env []string) (string, error) {

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -44,11 +45,39 @@ type Spec struct {
 	Env    []string // the whole environment: nothing is inherited
 	Cwd    string   // working directory of the commands; "/" when empty
 	User   *User    // nil: as the plugin
+	Limits Limits   // of each process
+	Unit   *Unit    // nil: none
 	Log    string   // file to which output is appended
 	// LogMaxBytes bounds Log: when it grows beyond, it is copied to Log.1 and cut to nothing. What is written between
 	// the copy and the cut is lost. The file is not behind a pipe, because the command must not die with its
 	// supervisor. 0: unbounded.
 	LogMaxBytes int64
+}
+
+// Limits are what each process of the run may take (setrlimit(2)); nil: what the plugin may take.
+type Limits struct {
+	OpenFiles *uint64 `json:"open_files,omitempty"`
+	Processes *uint64 `json:"processes,omitempty"` // that the user may have on this server; root may have any number
+	CoreBytes *uint64 `json:"core_bytes,omitempty"`
+}
+
+// Unit makes a run a transient scope unit of systemd, with a control group of its own: it does not belong to the unit
+// of the agent, whatever that does to its processes. Where systemd is not process 1, there is none.
+type Unit struct {
+	Name        string // see UnitName; each run has a number besides
+	Description string
+	MemoryBytes int64 // of all processes together; 0: unbounded
+	CPUPercent  int   // of one CPU, for all processes together; 0: unbounded
+}
+
+// UnitName makes a name of systemd's of an application's.
+func UnitName(group, application string) string {
+	return "ors-" + strings.Map(func(r rune) rune {
+		if r < 128 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '.') {
+			return r
+		}
+		return '_'
+	}, group+"."+application)
 }
 
 // Step is one prepare command.

@@ -38,8 +38,12 @@ type order struct {
 // Main becomes the supervisor, and never returns, when this program was started as one. Otherwise it does nothing. It
 // must be called before anything else in main.
 func Main() {
-	if len(os.Args) < 2 || os.Args[1] != Argument {
+	if len(os.Args) < 2 || os.Args[1] != Argument && os.Args[1] != limitArgument {
 		return
+	}
+	if os.Args[1] == limitArgument {
+		fmt.Fprintln(os.Stderr, "supervisor:", becomeLimited(os.Args[2:]))
+		os.Exit(126)
 	}
 	if err := supervise(); err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor:", err)
@@ -176,6 +180,9 @@ func (s *supervisor) spawn(argv []string) (int, error) {
 	}
 	if attr.Dir == "" {
 		attr.Dir = "/"
+	}
+	if path, argv, err = s.spec.Limits.wrap(path, argv, s.spec.User, attr); err != nil {
+		return 0, err
 	}
 	if s.run.Cgroup != "" {
 		done, ok := cgroupAttr(s.run.Cgroup, attr.Sys)

@@ -12,6 +12,9 @@ const rootDir = ""
 // Main does nothing here: no program is started as a supervisor.
 func Main() {}
 
+// SystemdRuns says no.
+func SystemdRuns() bool { return false }
+
 // Start returns ErrUnsupported.
 func Start(context.Context, Spec, func(step, text string)) (*Run, error) { return nil, ErrUnsupported }
 

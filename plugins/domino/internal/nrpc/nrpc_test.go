@@ -38,7 +38,7 @@ func TestReply(t *testing.T) {
 		"\x02\x00CN=Rocky/OU=Servers/O=Cpqlab\x00\x00\x07": "CN=Rocky/OU=Servers/O=Cpqlab",
 		"CN=Apollo_2/OU=Servers/O=Cpqlab":                  "CN=Apollo_2/OU=Servers/O=Cpqlab",
 		"cn=rocky/o=cpqlab \x01":                           "cn=rocky/o=cpqlab",
-		"\xff\xfe\x01CN=Rocky/O=Cpqlab\x00":                 "CN=Rocky/O=Cpqlab",
+		"\xff\xfe\x01CN=Rocky/O=Cpqlab\x00":                "CN=Rocky/O=Cpqlab",
 		"\x00\x01 no name":                                 "",
 		"":                                                 "",
 	} {

@@ -76,6 +76,7 @@ func (a *application) spec(u *supervise.User) supervise.Spec {
 		Argv: slices.Clone(a.config.Command), Env: a.environment(u), Cwd: a.config.WorkingDirectory, User: u,
 		Log: a.logFile(), LogMaxBytes: a.config.LogMaxMB * mebibyte,
 	}
+	a.limit(&s)
 	if a.config.PassDrives {
 		s.Argv = append(s.Argv, a.in.Environment().Letters()...)
 	}

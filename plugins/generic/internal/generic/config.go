@@ -30,11 +30,13 @@ type config struct {
 	WorkingDirectory string            `json:"working_directory"`
 	LogFile          string            `json:"log_file"`
 	LogMaxMB         int64             `json:"log_max_mb"`
+	Systemd          string            `json:"systemd"`
 	SuccessCodes     []int             `json:"success_codes"`
 	ExitCodes        map[string]string `json:"exit_codes"`
 	BeforeStart      []beforeStart     `json:"before_start"`
 	Check            []check           `json:"check"`
 	Stop             []stop            `json:"stop"`
+	Limits           []limits          `json:"limits"`
 }
 
 type beforeStart struct {
@@ -59,6 +61,20 @@ type stop struct {
 	Timeout   string   `json:"timeout"`
 	KillAfter string   `json:"kill_after"`
 }
+
+// limits of -1 are those of the agent; those of memory and processor hold for all processes of the unit together.
+type limits struct {
+	OpenFiles  int64 `json:"open_files"`
+	Processes  int64 `json:"processes"`
+	CoreMB     int64 `json:"core_mb"`
+	MemoryMB   int64 `json:"memory_mb"`
+	CPUPercent int64 `json:"cpu_percent"`
+}
+
+const (
+	systemdNone = "none"
+	systemdUnit = "unit"
+)
 
 // defaultStop is what happens without a stop block; the same values are the block's defaults in schema.
 var defaultStop = stop{Signal: "SIGTERM", Timeout: "30s", KillAfter: "10s"}
@@ -122,6 +138,11 @@ var schema = sdk.Schema{
 			Description: "Size in MiB at which the log file is moved to a copy named .1 and begun anew; 0: never.",
 		},
 		{
+			Name: "systemd", Type: "string", Default: `"none"`,
+			Description: "unit: where systemd is process 1, the program runs as a transient scope unit, " +
+				"ors-GROUP.NAME-NUMBER, which does not end with the agent's unit. none: it runs in the control group of the agent.",
+		},
+		{
 			Name: "success_codes", Type: "list(number)", Default: "[0]",
 			Description: "Exit codes that mean success: of a batch run, or of a program that leaves its service behind.",
 		},
@@ -130,7 +151,31 @@ var schema = sdk.Schema{
 			Description: `What exit codes mean, such as { "3" = "licence expired" }; shown where the program has ended.`,
 		},
 	},
-	Blocks: []sdk.Block{beforeBlock, checkBlock, stopBlock},
+	Blocks: []sdk.Block{beforeBlock, checkBlock, stopBlock, limitsBlock},
+}
+
+var limitsBlock = sdk.Block{
+	Name: "limits", Max: 1,
+	Body: sdk.Schema{
+		Description: "What the program and the commands before it may take; -1: what the agent may.",
+		Attributes: []sdk.Attribute{
+			{Name: "open_files", Type: "number", Default: "-1", Description: "Files that a process may have open at once."},
+			{
+				Name: "processes", Type: "number", Default: "-1",
+				Description: "Processes and threads that the user may have on the server, so it needs user.",
+			},
+			{Name: "core_mb", Type: "number", Default: "-1", Description: "Size of a core dump in MiB; 0: none is written."},
+			{
+				Name: "memory_mb", Type: "number", Default: "-1",
+				Description: `Memory of all its processes together, in MiB; needs systemd = "unit".`,
+			},
+			{
+				Name: "cpu_percent", Type: "number", Default: "-1",
+				Description: "Time of one processor for all its processes together, in percent: 200 is two processors; needs " +
+					`systemd = "unit".`,
+			},
+		},
+	},
 }
 
 var beforeBlock = sdk.Block{

@@ -52,6 +52,15 @@ var mistakes = map[string]struct {
 	"http scheme":       {func(c *config) { c.Check[1].URL = "ftp://a/" }, "check[1].url", "ftp"},
 	"http status":       {func(c *config) { c.Check[1].Status = 42 }, "check[1].status", "42"},
 	"http with address": {func(c *config) { c.Check[1].Address = "a:1" }, "check[1].address", "http"},
+	"systemd":           {func(c *config) { c.Systemd = "service" }, "systemd", "service"},
+	"limits":            {func(c *config) { c.Limits = []limits{{1024, -1, 0, -1, -1}} }, "", ""},
+	"limits of a unit": {
+		func(c *config) { c.Systemd, c.User, c.Limits = "unit", "nobody", []limits{{1024, 50, 0, 512, 150}} }, "", "",
+	},
+	"no files":          {func(c *config) { c.Limits = []limits{{0, -1, -1, -1, -1}} }, "limits[0].open_files", "16 to"},
+	"processes of root": {func(c *config) { c.Limits = []limits{{-1, 9, -1, -1, -1}} }, "limits[0].processes", "no user"},
+	"memory, no unit":   {func(c *config) { c.Limits = []limits{{-1, -1, -1, 9, -1}} }, "limits[0].memory_mb", "unit"},
+	"no processor":      {func(c *config) { c.Systemd, c.Limits = "unit", []limits{{-1, -1, -1, -1, 0}} }, "limits[0].cpu_percent", "0 is"},
 	"command check":     {func(c *config) { c.Check[2].Command = nil }, "check[2].command", "empty"},
 }
 
@@ -63,7 +72,7 @@ func TestValidate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conf := config{
 				Command: []string{"/usr/sbin/server", "-x"}, Mode: "service", WorkingDirectory: "/", LogMaxMB: 10,
-				SuccessCodes: []int{0},
+				SuccessCodes: []int{0}, Systemd: "none",
 				Check: []check{
 					{Type: "tcp", Address: "127.0.0.1:80", Timeout: "1s", Interval: "1s", Rise: 1},
 					{Type: "http", URL: "http://127.0.0.1/", Timeout: "1s", Interval: "1s", Rise: 1},

@@ -24,6 +24,7 @@ func (a *application) Ready(context.Context) []sdk.Problem {
 	} else if user != nil && os.Geteuid() != 0 && int(user.UID) != os.Geteuid() {
 		f.add("user", "Run the agent as root, or leave user out.", "only root can run a program as %s", user.Name)
 	}
+	a.readyLimits(&f)
 	a.eachCommand(func(attribute string, argv []string) { a.programReady(&f, attribute, argv[0]) })
 	a.folderReady(&f, "working_directory", a.config.WorkingDirectory)
 	if a.config.LogFile != "" {

@@ -22,6 +22,11 @@ func (f *findings) add(attribute, detail, format string, args ...any) {
 	})
 }
 
+func (f *findings) warn(attribute, detail, format string, args ...any) {
+	f.add(attribute, detail, format, args...)
+	(*f)[len(*f)-1].Severity = sdk.Warning
+}
+
 // Validate implements sdk.Application.
 func (a *application) Validate(context.Context) []sdk.Problem {
 	var f findings
@@ -40,6 +45,7 @@ func (a *application) Validate(context.Context) []sdk.Problem {
 	if c.LogMaxMB < 0 {
 		f.add("log_max_mb", "Use 0 for a file without a bound.", "%d MiB is less than nothing", c.LogMaxMB)
 	}
+	c.validateLimits(&f)
 	for name := range c.Environment {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			f.add("environment", "Use letters, digits and _.", "%q cannot be the name of a variable", name)

@@ -1,0 +1,207 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func number(n uint64) *uint64 { return &n }
+
+// TestLimits: the program has them from its first instruction on, and its user, folder and variables as without them.
+func TestLimits(t *testing.T) {
+	s := spec(t, "sh", "-c", "ulimit -n; ulimit -c; ulimit -p; id -u; id -G; pwd; echo $WORD; ps -o args= -p $$")
+	s.Env, s.Cwd = append(s.Env, "WORD=said"), "/usr"
+	s.Limits = Limits{OpenFiles: number(123), CoreBytes: number(0)}
+	want := []string{"123", "0", "", "", "", "/usr", "said", s.Argv[0]}
+	if os.Geteuid() == 0 {
+		s.User = &User{Name: "nobody", UID: 65534, GID: 65534, Groups: []uint32{65534, 12}}
+		s.Limits.Processes = number(4000)
+		want[2], want[3], want[4] = "4000", "65534", "65534 12"
+		if err := os.Chmod(filepath.Dir(s.Log), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, s)
+	await(t, "the end", func() bool { return Look(s.Dir, r).State == Stopped })
+	raw, err := os.ReadFile(s.Log)
+	got := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("it said %q, %v", raw, err)
+	}
+	for i, w := range want {
+		if w != "" && got[i] != w && !strings.HasPrefix(got[i], w+" -c ") {
+			t.Errorf("line %d is %q, want %q", i, got[i], w)
+		}
+	}
+	s.Argv = []string{"/no/such/program"}
+	if _, err := Start(t.Context(), s, nil); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// unitEnv makes this test's binary run a program as a unit, where systemd is process 1, and print what became of it.
+const unitEnv = "ORS_TEST_UNIT"
+
+type unitOutcome struct {
+	Cgroup   string // of the program
+	Unit     string
+	Describe string // systemctl show
+	Status   Status // after the unit of who started it was stopped
+	Stopped  Status
+	After    string // the unit's state then
+}
+
+func inUnit(dir string) (o unitOutcome, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s := Spec{Dir: filepath.Join(dir, "supervisor"), Name: "rocky/web site", Log: filepath.Join(dir, "log"),
+		Env: []string{"PATH=/usr/bin:/bin"}, Argv: []string{"sh", "-c", "sleep 600 & sleep 600"},
+		Unit: &Unit{Name: UnitName("rocky", "web site"), Description: "ORS application rocky/web site",
+			MemoryBytes: 64 << 20, CPUPercent: 150}}
+	r, err := Start(ctx, s, nil)
+	if err != nil {
+		return o, err
+	}
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", r.Main.PID))
+	if err != nil {
+		return o, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			o.Cgroup = path
+		}
+	}
+	o.Unit = "ors-rocky.web_site-" + r.ID[:8] + ".scope"
+	shown, err := exec.CommandContext(ctx, "systemctl", "show", o.Unit, "-p", "Description,MemoryMax,CPUQuotaPerSecUSec,ActiveState").CombinedOutput()
+	if err != nil {
+		return o, fmt.Errorf("%w: %s", err, shown)
+	}
+	o.Describe = string(shown)
+	o.Status = Look(s.Dir, r)
+	o.Stopped = r.Stop(ctx, StopHow{Signal: "SIGTERM", KillAfter: time.Second})
+	for ctx.Err() == nil && o.After != "inactive" { // the unit goes with its last process
+		shown, _ = exec.CommandContext(ctx, "systemctl", "show", o.Unit, "-p", "ActiveState", "--value").CombinedOutput()
+		o.After = strings.TrimSpace(string(shown))
+	}
+	return o, ctx.Err()
+}
+
+// TestUnit: with the real systemd, as process 1 of namespaces of its own, a run is a unit with its limits, does not end
+// with who started it, and its unit ends with it.
+func TestUnit(t *testing.T) {
+	if dir := os.Getenv(unitEnv); dir != "" {
+		o, err := inUnit(dir)
+		if err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(o)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: systemd as process 1 of a namespace needs root")
+	}
+	pid := bootSystemd(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", "-t", fmt.Sprint(pid), "-a", os.Args[0], "-test.run", "^TestUnit$")
+	cmd.Env = append(os.Environ(), unitEnv+"="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	var o unitOutcome
+	if err = errors.Join(err, json.Unmarshal(line, &o)); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if !strings.Contains(o.Cgroup, "/"+o.Unit+"/"+cgroupPrefix) {
+		t.Errorf("the program is in the control group %s, want one of %s", o.Cgroup, o.Unit)
+	}
+	for _, want := range []string{"Description=ORS application rocky/web site", "MemoryMax=67108864",
+		"CPUQuotaPerSecUSec=1.500000s", "ActiveState=active"} {
+		if !strings.Contains(o.Describe, want) {
+			t.Errorf("the unit is %q, want %s", o.Describe, want)
+		}
+	}
+	if o.Status.State != Running || !o.Status.Main || o.Stopped.State != Stopped || o.After != "inactive" {
+		t.Errorf("running: %+v; stopped: %+v; the unit then: %q", o.Status, o.Stopped, o.After)
+	}
+}
+
+// bootSystemd starts systemd as process 1 of namespaces of its own, with no units but its own, and returns its pid.
+func bootSystemd(t *testing.T) int {
+	t.Helper()
+	mount := cgroupMount()
+	if mount == "" {
+		t.Skip("SKIPPED: no control groups of version 2 on this machine")
+	}
+	group := filepath.Join(mount, fmt.Sprintf("ors-test-%d", os.Getpid()))
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Skipf("SKIPPED: no control group can be made: %v", err)
+	}
+	cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec unshare --pid --mount --cgroup --uts --ipc --fork \
+  --kill-child sh -c '
+set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /run/units
+printf "[Unit]\nDescription=nothing\n" >/run/units/nothing.target
+export container=ors SYSTEMD_UNIT_PATH=/run/units
+exec /lib/systemd/systemd --system --unit=nothing.target --log-target=console'`, group)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // and with it process 1 and all below
+		_ = cmd.Wait()
+		removeGroups(t, group)
+	})
+	pid := 0
+	await(t, "systemd", func() bool {
+		var n int
+		children := fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid)
+		if raw, err := os.ReadFile(children); err != nil || len(raw) == 0 {
+			return false
+		} else if _, err := fmt.Sscan(string(raw), &n); err != nil {
+			return false
+		}
+		out, _ := exec.Command("nsenter", "-t", fmt.Sprint(n), "-a", "systemctl", "is-system-running").Output()
+		pid = n
+		return strings.TrimSpace(string(out)) == "running"
+	})
+	return pid
+}
+
+// removeGroups removes a control group with all below it, once their processes are gone.
+func removeGroups(t *testing.T, top string) {
+	t.Helper()
+	await(t, "empty control groups", func() bool {
+		var all []string
+		_ = filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				all = append(all, path)
+			}
+			return nil
+		})
+		for i := len(all) - 1; i >= 0; i-- {
+			_ = unix.Rmdir(all[i])
+		}
+		_, err := os.Stat(top)
+		return errors.Is(err, os.ErrNotExist)
+	})
+}
