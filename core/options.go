@@ -193,19 +193,22 @@ func newDrives(c *config.Config, log hclog.Logger) (*drive.Drives, error) {
 	return d, nil
 }
 
-// newPlugins makes the host of the configured plugins; none is started yet. replaced, which may be nil, is told when
-// another process has begun to serve a kind.
-func newPlugins(c *config.Config, bootID string, replaced func(kind, application string),
-	log hclog.Logger) *pluginhost.Host {
+// newPlugins makes the host of the configured plugins; none is started yet. The agent, nil for who only asks, is told
+// when another process has begun to serve a kind, and tells them of events.
+func newPlugins(c *config.Config, bootID string, a *agent, log hclog.Logger) *pluginhost.Host {
 	pins := map[string]pluginhost.Pin{}
 	for _, p := range c.Plugins {
 		pins[p.Kind] = pluginhost.Pin{Version: p.Version, SHA256: p.SHA256, Isolate: p.Isolate}
 	}
-	return pluginhost.New(pluginhost.Options{
+	o := pluginhost.Options{
 		Dir: c.Agent.PluginDir, KnownDir: knownDir(c), RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir,
 		Server: c.ServerName(c.Self),
-		BootID: bootID, Pins: pins, Replaced: replaced, Log: log.Named("plugins"),
-	})
+		BootID: bootID, Pins: pins, Log: log.Named("plugins"),
+	}
+	if a != nil {
+		o.Replaced, o.Events = a.replaced, a.events
+	}
+	return pluginhost.New(o)
 }
 
 const closeTimeout = 5 * time.Second

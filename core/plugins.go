@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/node"
@@ -55,6 +56,37 @@ func (b *backend) UpgradePlugin(ctx context.Context, kind string) (string, error
 	said := strings.Join(text, "; ")
 	note(said)
 	return said, nil
+}
+
+// events tells a plugin what the journal tells from now on (pluginhost.EventFeed).
+func (a *agent) events(ctx context.Context, send func(*pluginv1.EventsRequest) error) error {
+	return a.store.Follow(ctx, a.store.Newest(), func(r store.Record) error {
+		if e := pluginEvent(r); e != nil {
+			return send(e)
+		}
+		return nil
+	})
+}
+
+// pluginEvent is a record of the journal as plugins are told it; nil for what is none of their business.
+func pluginEvent(r store.Record) *pluginv1.EventsRequest {
+	switch r.Kind {
+	case store.KindVerdict:
+		return &pluginv1.EventsRequest{Kind: "pair", Text: r.Text}
+	case store.KindLink:
+		return &pluginv1.EventsRequest{Kind: "link", Text: r.Text}
+	case store.KindArrival:
+		n, ok := arrival.Of(r)
+		if !ok || n.Step == arrival.Ran {
+			return nil
+		}
+		e := &pluginv1.EventsRequest{Kind: "group", Group: n.Group, Text: n.Text, Step: n.Step, Event: n.Event}
+		for _, d := range n.Drives {
+			e.Drives = append(e.Drives, &pluginv1.Drive{Letter: d.Letter, Path: d.Path, ConfiguredLetter: d.Configured})
+		}
+		return e
+	}
+	return nil
 }
 
 // acceptPlugin lets a plugin look at the applications of its kind that the agent has.

@@ -238,6 +238,7 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 		return err
 	}
 	p.show("stopping", "")
+	p.w.n.stepRecord(p.w.index, "app-stop "+p.cfg.Name, act.Op, "It is being stopped.", nil)
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StopTimeout)
 	defer cancel()
 	var r *pluginv1.StopResponse
@@ -282,6 +283,8 @@ func (p *app) kill(ctx context.Context, act failover.Action) error {
 	if err != nil {
 		return err
 	}
+	p.show("stopping", "")
+	p.w.n.stepRecord(p.w.index, "app-kill "+p.cfg.Name, act.Op, "What is left of it is killed.", nil)
 	r, err := p.w.n.o.Plugins.Kill(ctx, p.cfg.Kind, &pluginv1.KillRequest{
 		Caller: p.caller(act.Op, act.Epoch), Application: a, Handle: handle})
 	if err == nil && r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {

@@ -212,6 +212,7 @@ func (in *instance) stopped(p *process, why string) {
 // watch returns, with the reason, when the process has ended, hangs and was killed, or ctx is over; or with what is to
 // take its place.
 func (in *instance) watch(ctx context.Context, p *process) (string, *replacement) {
+	defer in.inform(ctx, p)()
 	tick := time.NewTicker(in.h.lim.healthEvery)
 	defer tick.Stop()
 	misses := 0

@@ -33,6 +33,7 @@ type Options struct {
 	// Replaced, when set, is called when another process has begun to serve a kind, or an application "group/name" of an
 	// isolated one: what the one before has known of its applications is gone. It must not wait.
 	Replaced func(kind, application string)
+	Events   EventFeed // nil: no plugin is told of events
 }
 
 // Pin is what the configuration demands of a plugin.

@@ -452,6 +452,44 @@ func TestSignalsToThePlugin(t *testing.T) {
 	f.health(pluginv1.Health_HEALTH_OK)
 }
 
+// TestStarvedProbe: a check that ran out of time says that the program has failed; one during which this server did not
+// come to run says nothing.
+func TestStarvedProbe(t *testing.T) {
+	flag := filepath.Join(t.TempDir(), "well")
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := protect(t, map[string]any{
+		"command": []string{"sleep", "600"},
+		"check": []map[string]any{{
+			"type": "command", "command": []string{"sh", "-c", "test -e " + flag + " || exec sleep 60"}, "timeout": "400ms",
+		}},
+	})
+	f.start()
+	f.health(pluginv1.Health_HEALTH_OK)
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		answer := make(chan *pluginv1.ProbeResponse, 1)
+		go func() { answer <- f.probe() }()
+		time.Sleep(100 * time.Millisecond)
+		for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGCONT} {
+			if err := unix.Kill(f.plugin.PID, sig); err != nil { // our child, not yet reaped by another
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		r := <-answer
+		if r.GetHealth() != pluginv1.Health_HEALTH_UNKNOWN || !strings.Contains(r.GetDetail(), "this server was late") {
+			t.Errorf("while it was stopped: %v", r)
+		}
+	}
+	f.await("a probe of a server that is not starved", func() bool {
+		return f.probe().GetHealth() == pluginv1.Health_HEALTH_FAILED
+	})
+}
+
 func TestApplicationKilled(t *testing.T) {
 	body, _ := server(t)
 	f := protect(t, body)

@@ -251,10 +251,12 @@ type Ended struct {
 
 // Event is something that happened to the pair or to a group.
 type Event struct {
-	Kind   string // "pair", "link", "group"
+	Kind   string // "pair", "link", "group"; a later core may know more, which are nothing to do
 	Group  string
-	Text   string
-	Drives []Drive
+	Text   string  // a sentence
+	Drives []Drive // of the group, from the step "arrived" on
+	Step   string  // of a group: coming, arrived, up, leaving, left
+	Event  string  // how the group came: takeover, switchover, failback, returned, start, resumed
 }
 
 var kindForm = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)

@@ -244,7 +244,8 @@ func (s *server) Events(stream pluginv1.PluginService_EventsServer) error {
 		if err != nil {
 			return err
 		}
-		e := Event{Kind: r.GetKind(), Group: r.GetGroup(), Text: r.GetText(), Drives: drives(r.GetDrives())}
+		e := Event{Kind: r.GetKind(), Group: r.GetGroup(), Text: r.GetText(), Drives: drives(r.GetDrives()),
+			Step: r.GetStep(), Event: r.GetEvent()}
 		if _, err := guard(func() (any, error) { s.plugin.OnEvent(e); return nil, nil }); err != nil {
 			return err
 		}

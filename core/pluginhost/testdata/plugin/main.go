@@ -73,7 +73,22 @@ func (s *server) Info(context.Context, *pluginv1.InfoRequest) (*pluginv1.InfoRes
 	case "mute":
 		select {} // not until ctx is done: an answer at the deadline can still reach the caller in time
 	}
-	return &pluginv1.InfoResponse{Kind: kind, Version: version(), Description: "A plugin for tests."}, nil
+	return &pluginv1.InfoResponse{Kind: kind, Version: version(), Description: "A plugin for tests.",
+		Events: s.kind == "listener" || s.kind == "deaf"}, nil
+}
+
+func (s *server) Events(stream pluginv1.PluginService_EventsServer) error {
+	if s.kind == "deaf" {
+		<-stream.Context().Done()
+		return nil
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "told:", os.Getpid(), e.GetKind(), e.GetGroup(), e.GetText())
+	}
 }
 
 func version() string {

@@ -182,17 +182,20 @@ func startLagMeter() *lagMeter {
 	go func() {
 		var total time.Duration
 		for last := time.Now(); ; {
+			ends := false
 			select {
 			case <-m.quit:
-				m.late <- total
-				return
+				ends = true
 			case <-time.After(lagTick):
 			}
 			now := time.Now()
 			if d := now.Sub(last) - 2*lagTick; d > 0 {
 				total += d
 			}
-			last = now
+			if last = now; ends { // the lateness that made a check late may not be over before the check is
+				m.late <- total
+				return
+			}
 		}
 	}()
 	return m

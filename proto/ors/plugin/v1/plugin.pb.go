@@ -1889,11 +1889,17 @@ func (x *KillResponse) GetDetail() string {
 }
 
 type EventsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // "pair", "link", "group"
-	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
-	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
-	Drives        []*Drive               `protobuf:"bytes,4,rep,name=drives,proto3" json:"drives,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "pair": what is known of the partner has changed. "link": a link of the interconnect has come or gone. "group": a group comes to
+	// this server or leaves it. A later core may know more kinds: what is not understood is nothing to do.
+	Kind   string   `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Group  string   `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`   // with "group"
+	Text   string   `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`     // a sentence
+	Drives []*Drive `protobuf:"bytes,4,rep,name=drives,proto3" json:"drives,omitempty"` // with "group", from the step "arrived" on
+	// With "group": "coming" (the storage is this server's), "arrived" (its drives are mounted), "up" (its applications answer), "leaving"
+	// (it is about to be stopped), "left" (nothing of it is here).
+	Step          string `protobuf:"bytes,5,opt,name=step,proto3" json:"step,omitempty"`
+	Event         string `protobuf:"bytes,6,opt,name=event,proto3" json:"event,omitempty"` // with "group": how it came, as Arrival.event
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1954,6 +1960,20 @@ func (x *EventsRequest) GetDrives() []*Drive {
 		return x.Drives
 	}
 	return nil
+}
+
+func (x *EventsRequest) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *EventsRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
 }
 
 type EventsResponse struct {
@@ -2234,12 +2254,14 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06handle\x18\x03 \x01(\v2\x15.ors.plugin.v1.HandleR\x06handle\"U\n" +
 	"\fKillResponse\x12-\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x17.ors.plugin.v1.RunStateR\x05state\x12\x16\n" +
-	"\x06detail\x18\x02 \x01(\tR\x06detail\"{\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\"\xa5\x01\n" +
 	"\rEventsRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12,\n" +
-	"\x06drives\x18\x04 \x03(\v2\x14.ors.plugin.v1.DriveR\x06drives\"\x10\n" +
+	"\x06drives\x18\x04 \x03(\v2\x14.ors.plugin.v1.DriveR\x06drives\x12\x12\n" +
+	"\x04step\x18\x05 \x01(\tR\x04step\x12\x14\n" +
+	"\x05event\x18\x06 \x01(\tR\x05event\"\x10\n" +
 	"\x0eEventsResponse\"\xe1\x01\n" +
 	"\fRenewRequest\x12-\n" +
 	"\x06caller\x18\x01 \x01(\v2\x15.ors.plugin.v1.CallerR\x06caller\x12<\n" +

@@ -49,42 +49,56 @@ const (
 // PluginServiceClient is the client API for PluginService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Each call below says when it comes, what it must do, how long it may take, and what a repeat means.
 type PluginServiceClient interface {
-	// Info says what this plugin is. Asked once after each start of the plugin; deadline 5 s.
+	// Info says what this plugin is.
+	// When: once after each start of the plugin, before all else. Time: 5 s. Repeat: the same answer.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
-	// Schema says what the `config` block of an application of this kind may hold. Asked once after each start; deadline 5 s.
-	// The core decodes HCL with it; the plugin only ever sees the resulting JSON.
+	// Schema says what the `config` block of an application of this kind may hold. The core decodes HCL with it; the plugin only ever
+	// sees the resulting JSON.
+	// When: once after each start of the plugin, after Info. Time: 5 s. Repeat: the same answer.
 	Schema(ctx context.Context, in *SchemaRequest, opts ...grpc.CallOption) (*SchemaResponse, error)
-	// Validate looks at one decoded configuration and reports what the schema cannot express. It must not touch the
-	// application, the disk or the network. Deadline 5 s.
+	// Validate looks at one decoded configuration and reports what the schema cannot express. It must not touch the application, the
+	// disk or the network.
+	// When: whenever a configuration is read, also by `orscore check`, and before another version of the plugin takes over. Time: 5 s.
+	// Repeat: the same answer.
 	Validate(ctx context.Context, in *ValidateRequest, opts ...grpc.CallOption) (*ValidateResponse, error)
-	// Ready answers: could this application be started on this server, now? Program installed, user present, address free.
-	// Drives may be absent (the partner may own them). It changes nothing. Deadline 10 s.
+	// Ready answers: could this application be started on this server, now? Program installed, user present, address free. Drives may
+	// be absent (the partner may own them). It changes nothing.
+	// When: again and again on both servers, before each planned move, and by `orscore check`. Time: 10 s. Repeat: looks again.
 	Ready(ctx context.Context, in *ReadyRequest, opts ...grpc.CallOption) (*ReadyResponse, error)
-	// Start brings the application up and streams progress; the last message carries the handle. When the call begins the
-	// group's storage is this server's and mounted. If the application already runs, Start answers with its handle and
-	// starts nothing. A stream that ends without a handle, or with an error, means: not started, nothing left behind.
+	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
+	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
+	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Time: the application's
+	// start_timeout. Repeat: if the application runs already, Start answers with its handle and starts nothing; a start that is under way
+	// is waited for, not done beside.
 	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StartResponse], error)
-	// Recover is asked by a core (or plugin) that has just been started: does what this handle names still run? It starts and
-	// stops nothing. Only a sure answer may be STOPPED; a time-out or a refused connection is UNKNOWN. Deadline 5 s.
+	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
+	// or a refused connection is UNKNOWN.
+	// When: the core or the plugin has just been started, and before a start of what may run. Time: 5 s. Repeat: looks again.
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
-	// Probe asks for the health of a running application; the deadline is the application's probe time-out.
+	// Probe asks for the health of a running application. What was not found out is UNKNOWN, also when this server itself was too slow.
+	// When: every probe interval while the group is here and up. Time: the application's probe time-out. Repeat: looks again.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
-	// Stop ends the application: ask, terminate, kill, each within the given time. STOPPED is answered only when it is sure that
-	// nothing of it runs. A stop that was asked for is not a failure. Stopping what does not run succeeds.
+	// Stop ends the application: ask, terminate, kill, each within the given time. STOPPED is answered only when it is sure that nothing
+	// of it runs. A stop that was asked for is not a failure.
+	// When: a planned move, a restart in place, an orderly shutdown. Time: the application's stop_timeout. Repeat: goes on with what is
+	// under way; stopping what does not run succeeds.
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error)
-	// Kill ends the application at once, without asking, and returns when it is sure that nothing of it runs. It is called when
-	// the storage has been taken away; a clean end is no longer possible. Idempotent.
+	// Kill ends the application at once, without asking, and returns when it is sure that nothing of it runs; a clean end is no longer
+	// possible. It takes precedence over a Start or Stop that is under way.
+	// When: the storage has been taken away, or may have been. Time: 30 s. Repeat: killing what is gone succeeds.
 	Kill(ctx context.Context, in *KillRequest, opts ...grpc.CallOption) (*KillResponse, error)
-	// Events is optional (see InfoResponse.events): the core tells the plugin what happens to the pair and to its groups for as long as
-	// the stream is open. The plugin answers nothing.
+	// Events tells the plugin what happens to the pair and to its groups. The plugin answers nothing.
+	// When: optional (InfoResponse.events); one stream for as long as the plugin runs. Time: none. Repeat: a new stream after a new start.
 	Events(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[EventsRequest, EventsResponse], error)
-	// Renew is optional (see InfoResponse.leases): it lets a running application be heard until the given moment and no longer, unless
-	// it is renewed again. Whoever is asked hands the moment to the kernel, so that the application falls silent by itself when this
-	// server's core, or this plugin, is stopped, killed or hangs: the partner may take the group over then. It is asked again and
-	// again while the group is here, also while a start is under way, whose result it holds for. It starts nothing, and answers
-	// soon: what comes too late is refused. An older sequence than the newest is refused (FAILED_PRECONDITION), and so is a moment
-	// that has passed.
+	// Renew lets a running application be heard until the given moment and no longer, unless it is renewed again. Whoever is asked hands
+	// the moment to the kernel, so that the application falls silent by itself when this server's core, or this plugin, is stopped,
+	// killed or hangs: the partner may take the group over then. It starts nothing. An older sequence than the newest is refused
+	// (FAILED_PRECONDITION), and so is a moment that has passed.
+	// When: optional (InfoResponse.leases); several times within each time-out of the interconnect while the group is here, also while a
+	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 }
 
@@ -221,42 +235,56 @@ func (c *pluginServiceClient) Renew(ctx context.Context, in *RenewRequest, opts 
 // PluginServiceServer is the server API for PluginService service.
 // All implementations must embed UnimplementedPluginServiceServer
 // for forward compatibility.
+//
+// Each call below says when it comes, what it must do, how long it may take, and what a repeat means.
 type PluginServiceServer interface {
-	// Info says what this plugin is. Asked once after each start of the plugin; deadline 5 s.
+	// Info says what this plugin is.
+	// When: once after each start of the plugin, before all else. Time: 5 s. Repeat: the same answer.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
-	// Schema says what the `config` block of an application of this kind may hold. Asked once after each start; deadline 5 s.
-	// The core decodes HCL with it; the plugin only ever sees the resulting JSON.
+	// Schema says what the `config` block of an application of this kind may hold. The core decodes HCL with it; the plugin only ever
+	// sees the resulting JSON.
+	// When: once after each start of the plugin, after Info. Time: 5 s. Repeat: the same answer.
 	Schema(context.Context, *SchemaRequest) (*SchemaResponse, error)
-	// Validate looks at one decoded configuration and reports what the schema cannot express. It must not touch the
-	// application, the disk or the network. Deadline 5 s.
+	// Validate looks at one decoded configuration and reports what the schema cannot express. It must not touch the application, the
+	// disk or the network.
+	// When: whenever a configuration is read, also by `orscore check`, and before another version of the plugin takes over. Time: 5 s.
+	// Repeat: the same answer.
 	Validate(context.Context, *ValidateRequest) (*ValidateResponse, error)
-	// Ready answers: could this application be started on this server, now? Program installed, user present, address free.
-	// Drives may be absent (the partner may own them). It changes nothing. Deadline 10 s.
+	// Ready answers: could this application be started on this server, now? Program installed, user present, address free. Drives may
+	// be absent (the partner may own them). It changes nothing.
+	// When: again and again on both servers, before each planned move, and by `orscore check`. Time: 10 s. Repeat: looks again.
 	Ready(context.Context, *ReadyRequest) (*ReadyResponse, error)
-	// Start brings the application up and streams progress; the last message carries the handle. When the call begins the
-	// group's storage is this server's and mounted. If the application already runs, Start answers with its handle and
-	// starts nothing. A stream that ends without a handle, or with an error, means: not started, nothing left behind.
+	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
+	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
+	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Time: the application's
+	// start_timeout. Repeat: if the application runs already, Start answers with its handle and starts nothing; a start that is under way
+	// is waited for, not done beside.
 	Start(*StartRequest, grpc.ServerStreamingServer[StartResponse]) error
-	// Recover is asked by a core (or plugin) that has just been started: does what this handle names still run? It starts and
-	// stops nothing. Only a sure answer may be STOPPED; a time-out or a refused connection is UNKNOWN. Deadline 5 s.
+	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
+	// or a refused connection is UNKNOWN.
+	// When: the core or the plugin has just been started, and before a start of what may run. Time: 5 s. Repeat: looks again.
 	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
-	// Probe asks for the health of a running application; the deadline is the application's probe time-out.
+	// Probe asks for the health of a running application. What was not found out is UNKNOWN, also when this server itself was too slow.
+	// When: every probe interval while the group is here and up. Time: the application's probe time-out. Repeat: looks again.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
-	// Stop ends the application: ask, terminate, kill, each within the given time. STOPPED is answered only when it is sure that
-	// nothing of it runs. A stop that was asked for is not a failure. Stopping what does not run succeeds.
+	// Stop ends the application: ask, terminate, kill, each within the given time. STOPPED is answered only when it is sure that nothing
+	// of it runs. A stop that was asked for is not a failure.
+	// When: a planned move, a restart in place, an orderly shutdown. Time: the application's stop_timeout. Repeat: goes on with what is
+	// under way; stopping what does not run succeeds.
 	Stop(context.Context, *StopRequest) (*StopResponse, error)
-	// Kill ends the application at once, without asking, and returns when it is sure that nothing of it runs. It is called when
-	// the storage has been taken away; a clean end is no longer possible. Idempotent.
+	// Kill ends the application at once, without asking, and returns when it is sure that nothing of it runs; a clean end is no longer
+	// possible. It takes precedence over a Start or Stop that is under way.
+	// When: the storage has been taken away, or may have been. Time: 30 s. Repeat: killing what is gone succeeds.
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
-	// Events is optional (see InfoResponse.events): the core tells the plugin what happens to the pair and to its groups for as long as
-	// the stream is open. The plugin answers nothing.
+	// Events tells the plugin what happens to the pair and to its groups. The plugin answers nothing.
+	// When: optional (InfoResponse.events); one stream for as long as the plugin runs. Time: none. Repeat: a new stream after a new start.
 	Events(grpc.ClientStreamingServer[EventsRequest, EventsResponse]) error
-	// Renew is optional (see InfoResponse.leases): it lets a running application be heard until the given moment and no longer, unless
-	// it is renewed again. Whoever is asked hands the moment to the kernel, so that the application falls silent by itself when this
-	// server's core, or this plugin, is stopped, killed or hangs: the partner may take the group over then. It is asked again and
-	// again while the group is here, also while a start is under way, whose result it holds for. It starts nothing, and answers
-	// soon: what comes too late is refused. An older sequence than the newest is refused (FAILED_PRECONDITION), and so is a moment
-	// that has passed.
+	// Renew lets a running application be heard until the given moment and no longer, unless it is renewed again. Whoever is asked hands
+	// the moment to the kernel, so that the application falls silent by itself when this server's core, or this plugin, is stopped,
+	// killed or hangs: the partner may take the group over then. It starts nothing. An older sequence than the newest is refused
+	// (FAILED_PRECONDITION), and so is a moment that has passed.
+	// When: optional (InfoResponse.leases); several times within each time-out of the interconnect while the group is here, also while a
+	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	mustEmbedUnimplementedPluginServiceServer()
 }
