@@ -334,18 +334,21 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		case <-ctx.Done():
 			return
 		case <-p.reborn:
-			p.recoverAnew(ctx, epoch)
-			continue
+			if p.recoverAnew(ctx, epoch) {
+				continue
+			}
 		case <-t.C:
 		}
-		r, finished := p.probe(ctx, epoch)
+		r := p.probe(ctx, epoch)
 		switch {
-		case ctx.Err() != nil || finished:
+		case ctx.Err() != nil || r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK:
 			return
-		case r == pluginv1.Health_HEALTH_OK:
+		case r.GetHealth() == pluginv1.Health_HEALTH_OK:
 			fails = 0
 			p.failed.Store(false)
-		case r == pluginv1.Health_HEALTH_FAILED:
+		case r.GetHealth() == pluginv1.Health_HEALTH_FAILED && r.GetEnded():
+			fails = p.cfg.Probe.Fall
+		case r.GetHealth() == pluginv1.Health_HEALTH_FAILED:
 			fails++
 		}
 		if fails >= p.cfg.Probe.Fall {
@@ -372,17 +375,17 @@ func (n *Node) PluginReplaced(kind, application string) {
 }
 
 // recoverAnew lets a plugin process that has just begun to serve find the application that runs, and renew its handle.
-// It draws no conclusions: the checks go on, and say whether the application is well.
-func (p *app) recoverAnew(ctx context.Context, epoch uint32) {
+// It draws no conclusions: the checks go on, and say whether the application is well; where it returns false, at once.
+func (p *app) recoverAnew(ctx context.Context, epoch uint32) bool {
 	ctx, cancel := context.WithTimeout(ctx, recoverAnswer)
 	defer cancel()
 	a, err := p.request(p.w.n.view.Mounted(p.w.index))
 	if err != nil {
-		return
+		return true
 	}
 	h, err := p.handle()
 	if err != nil {
-		return
+		return true
 	}
 	r, err := p.w.n.o.Plugins.Recover(ctx, p.cfg.Kind,
 		&pluginv1.RecoverRequest{Caller: p.caller(0, epoch), Application: a, Handle: h})
@@ -399,12 +402,13 @@ func (p *app) recoverAnew(ctx context.Context, epoch uint32) {
 		text = "Its plugin was started anew and has not found it running: " + text
 	}
 	p.w.n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + " recovered", Text: text})
+	return err != nil || r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED
 }
 
 // recoverAnswer is how long a plugin that was started anew has to find an application.
 const recoverAnswer = 5 * time.Second
 
-func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
+func (p *app) probe(ctx context.Context, epoch uint32) *pluginv1.ProbeResponse {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Probe.Timeout)
 	defer cancel()
 	view := p.w.n.view
@@ -419,14 +423,14 @@ func (p *app) probe(ctx context.Context, epoch uint32) (pluginv1.Health, bool) {
 	}
 	if err != nil {
 		view.Application(p.w.index, p.cfg.Name, "running", "unknown", err.Error())
-		return pluginv1.Health_HEALTH_UNKNOWN, false
+		return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_UNKNOWN}
 	}
 	state := "running"
 	if r.GetFinished() {
 		state = "finished"
 	}
 	view.Application(p.w.index, p.cfg.Name, state, healthWord(r.GetHealth()), r.GetDetail())
-	return r.GetHealth(), r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK
+	return r
 }
 
 func healthWord(h pluginv1.Health) string {

@@ -108,6 +108,32 @@ func TestRestartInPlaceIsAnotherAttempt(t *testing.T) {
 	})
 }
 
+// TestSureEnd: an application that has surely ended is restarted after one probe, one that fails its checks after `fall`.
+func TestSureEnd(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	const app = "rocky/one/app"
+	failures := func(start string) (n int) {
+		p.wait(start, func() bool {
+			p.world.mu.Lock()
+			defer p.world.mu.Unlock()
+			n = p.world.failures[app]
+			return slices.Contains(p.world.told, app+" "+start)
+		})
+		p.world.set(func() { delete(p.world.failures, app) })
+		return n
+	}
+	p.world.set(func() { delete(p.world.running, app) })
+	if n := failures("start from= attempt=2"); n != 1 {
+		t.Errorf("it had ended, and %d probes said so before it was restarted", n)
+	}
+	p.world.set(func() { p.world.sick[app] = true })
+	const fall = 3 // the default
+	if n := failures("start from= attempt=3"); n < fall {
+		t.Errorf("it failed its checks, and was restarted after %d probes, not %d", n, fall)
+	}
+}
+
 // TestTakeoverThatIsTriedAgain: a takeover that another agent of the same server has to go on with is still one.
 func TestTakeoverThatIsTriedAgain(t *testing.T) {
 	p := newPair(t)

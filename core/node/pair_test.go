@@ -60,17 +60,18 @@ type side struct {
 
 // world holds what runs on each server.
 type world struct {
-	mu      sync.Mutex
-	running map[string]int // "server/group/app" -> pid
-	pid     int
-	fail    map[string]string // "server/group/app" -> why a start fails
-	sick    map[string]bool
-	missing bool                      // the plugin's program is not there
-	broken  func(server string) error // why nothing can be started there; nil: it can
-	starts  []string
-	told    []string                 // how the group had come, at each start
-	leases  map[string]time.Duration // "server/group/app" -> until when it is heard; 0: without end
-	both    []string                 // what was started on one server while the other's could still be heard
+	mu       sync.Mutex
+	running  map[string]int // "server/group/app" -> pid
+	pid      int
+	fail     map[string]string // "server/group/app" -> why a start fails
+	sick     map[string]bool
+	failures map[string]int            // probes that said so
+	missing  bool                      // the plugin's program is not there
+	broken   func(server string) error // why nothing can be started there; nil: it can
+	starts   []string
+	told     []string                 // how the group had come, at each start
+	leases   map[string]time.Duration // "server/group/app" -> until when it is heard; 0: without end
+	both     []string                 // what was started on one server while the other's could still be heard
 }
 
 func (w *world) is(server, app string) (int, bool) {
@@ -155,7 +156,8 @@ func (a apps) Probe(_ context.Context, _ string, r *pluginv1.ProbeRequest) (*plu
 	defer a.w.mu.Unlock()
 	key := a.key(r.GetApplication())
 	if _, ok := a.w.running[key]; !ok || a.w.sick[key] {
-		return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_FAILED}, nil
+		a.w.failures[key]++
+		return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_FAILED, Ended: !ok}, nil
 	}
 	return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_OK}, nil
 }
@@ -191,7 +193,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
 	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100,
-		leases: map[string]time.Duration{}}
+		failures: map[string]int{}, leases: map[string]time.Duration{}}
 	t.Cleanup(func() {
 		if len(p.world.both) > 0 {
 			t.Errorf("started although the other server's could still be heard: %v", p.world.both)

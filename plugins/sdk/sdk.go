@@ -241,6 +241,7 @@ type Probed struct {
 	Health   Health
 	Detail   string // a sentence
 	Finished bool   // a batch run that has ended as it should: healthy, nothing to restart
+	Ended    bool   // with Failed: surely nothing of it runs, so that more probes would say nothing new
 }
 
 // Ended is the answer of Stop and Kill. Anything but Stopped keeps the core from unmounting.

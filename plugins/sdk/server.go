@@ -229,7 +229,8 @@ func (s *server) Probe(ctx context.Context, r *pluginv1.ProbeRequest) (*pluginv1
 		return nil, err
 	}
 	p := got.(Probed)
-	return &pluginv1.ProbeResponse{Health: health(p.Health), Detail: p.Detail, Finished: p.Finished}, nil
+	return &pluginv1.ProbeResponse{Health: health(p.Health), Detail: p.Detail, Finished: p.Finished,
+		Ended: p.Ended && p.Health == Failed}, nil
 }
 
 func (s *server) Events(stream pluginv1.PluginService_EventsServer) error {

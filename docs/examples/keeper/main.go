@@ -127,7 +127,7 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 	case s.State == supervise.Unknown:
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: s.Detail}
 	case !s.Main:
-		return sdk.Probed{Health: sdk.Failed, Detail: s.Detail}
+		return sdk.Probed{Health: sdk.Failed, Detail: s.Detail, Ended: s.State == supervise.Stopped}
 	case !a.answers(ctx):
 		return sdk.Probed{Health: sdk.Failed, Detail: "It does not take connections at " + a.config.Address + "."}
 	}

@@ -386,7 +386,7 @@ class Plugin:
         state, alive = self.look(request)
         if not alive:
             why = "" if state["exit"] is None else f" It ended with {state['exit']}."
-            return pb.ProbeResponse(health=pb.HEALTH_FAILED, detail="No process carries its mark." + why)
+            return pb.ProbeResponse(health=pb.HEALTH_FAILED, ended=True, detail="No process carries its mark." + why)
         if problems:
             return pb.ProbeResponse(health=pb.HEALTH_UNKNOWN, detail=problems[0][1])
         if not answers(c["check"]):

@@ -271,8 +271,8 @@ func (k *kit) concurrentCalls() (string, error) {
 				defer cancel()
 				if i%2 == 0 {
 					r, err := k.plugin.service.Probe(ctx, &pluginv1.ProbeRequest{Caller: caller, Application: a.pb, Handle: a.handle})
-					if errs[i] = err; err == nil && r.GetHealth() == healthFailed {
-						errs[i] = fmt.Errorf("Probe says FAILED of what runs: %s", r.GetDetail())
+					if errs[i] = err; err == nil && (r.GetHealth() == healthFailed || r.GetEnded()) {
+						errs[i] = fmt.Errorf("Probe says FAILED or ended of what runs: %s", r.GetDetail())
 					}
 					return
 				}

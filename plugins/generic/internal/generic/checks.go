@@ -113,7 +113,7 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 	case a.finished(st):
 		return sdk.Probed{Health: sdk.Healthy, Finished: true, Detail: st.Detail}
 	case !a.serving(st):
-		return sdk.Probed{Health: sdk.Failed, Detail: a.ended(st).Error()}
+		return sdk.Probed{Health: sdk.Failed, Detail: a.ended(st).Error(), Ended: st.State == supervise.Stopped}
 	case a.config.Mode == modeBatch && len(a.config.Check) == 0:
 		return sdk.Probed{Health: sdk.Healthy, Detail: st.Detail}
 	}

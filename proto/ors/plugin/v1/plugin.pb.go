@@ -1605,10 +1605,12 @@ func (x *ProbeRequest) GetHandle() *Handle {
 }
 
 type ProbeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Health        Health                 `protobuf:"varint,1,opt,name=health,proto3,enum=ors.plugin.v1.Health" json:"health,omitempty"`
-	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`      // a sentence
-	Finished      bool                   `protobuf:"varint,3,opt,name=finished,proto3" json:"finished,omitempty"` // a batch run that has ended as it should: healthy, nothing to restart
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Health   Health                 `protobuf:"varint,1,opt,name=health,proto3,enum=ors.plugin.v1.Health" json:"health,omitempty"`
+	Detail   string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`      // a sentence
+	Finished bool                   `protobuf:"varint,3,opt,name=finished,proto3" json:"finished,omitempty"` // a batch run that has ended as it should: healthy, nothing to restart
+	// With FAILED: surely nothing of it runs, so the core does not wait for more failures (`fall`) before it acts.
+	Ended         bool `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1660,6 +1662,13 @@ func (x *ProbeResponse) GetDetail() string {
 func (x *ProbeResponse) GetFinished() bool {
 	if x != nil {
 		return x.Finished
+	}
+	return false
+}
+
+func (x *ProbeResponse) GetEnded() bool {
+	if x != nil {
+		return x.Ended
 	}
 	return false
 }
@@ -2236,11 +2245,12 @@ const file_ors_plugin_v1_plugin_proto_rawDesc = "" +
 	"\fProbeRequest\x12-\n" +
 	"\x06caller\x18\x01 \x01(\v2\x15.ors.plugin.v1.CallerR\x06caller\x12<\n" +
 	"\vapplication\x18\x02 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\x12-\n" +
-	"\x06handle\x18\x03 \x01(\v2\x15.ors.plugin.v1.HandleR\x06handle\"r\n" +
+	"\x06handle\x18\x03 \x01(\v2\x15.ors.plugin.v1.HandleR\x06handle\"\x88\x01\n" +
 	"\rProbeResponse\x12-\n" +
 	"\x06health\x18\x01 \x01(\x0e2\x15.ors.plugin.v1.HealthR\x06health\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1a\n" +
-	"\bfinished\x18\x03 \x01(\bR\bfinished\"\xa9\x01\n" +
+	"\bfinished\x18\x03 \x01(\bR\bfinished\x12\x14\n" +
+	"\x05ended\x18\x04 \x01(\bR\x05ended\"\xa9\x01\n" +
 	"\vStopRequest\x12-\n" +
 	"\x06caller\x18\x01 \x01(\v2\x15.ors.plugin.v1.CallerR\x06caller\x12<\n" +
 	"\vapplication\x18\x02 \x01(\v2\x1a.ors.plugin.v1.ApplicationR\vapplication\x12-\n" +
