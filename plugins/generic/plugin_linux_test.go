@@ -478,7 +478,9 @@ func TestStarvedProbe(t *testing.T) {
 			if err := unix.Kill(f.plugin.PID, sig); err != nil { // our child, not yet reaped by another
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second)
+			if sig == unix.SIGSTOP {
+				time.Sleep(700 * time.Millisecond) // longer than the check may take
+			}
 		}
 		r := <-answer
 		if r.GetHealth() != pluginv1.Health_HEALTH_UNKNOWN || !strings.Contains(r.GetDetail(), "this server was late") {
