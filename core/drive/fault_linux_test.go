@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -295,11 +296,19 @@ func TestUsersAreFoundBesideAHungFilesystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Not by exec.Cmd.Dir: between fork and exec this process cannot stop for its garbage collector, so it could not
+	// answer what the change of directory asks of the filesystem that it serves itself.
 	sleepIn := func(dir string) *exec.Cmd {
-		c := exec.Command("sleep", "600")
-		c.Dir = dir
-		if err := c.Start(); err != nil {
+		c := exec.Command("sh", "-c", `cd "$0" && echo in && exec sleep 600`, dir)
+		out, err := c.StdoutPipe()
+		if err == nil {
+			err = c.Start()
+		}
+		if err != nil {
 			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "in\n" {
+			t.Fatalf("a process in %s: %q, %v", dir, line, err)
 		}
 		return c
 	}
