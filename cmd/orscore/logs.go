@@ -16,7 +16,10 @@ import (
 	"github.com/orscore/ors/core/config"
 )
 
-const logPoll = 200 * time.Millisecond
+const (
+	logPoll  = 200 * time.Millisecond
+	logPiece = 1 << 20 // bytes read at once
+)
 
 func (a *app) logsCommand() *cobra.Command {
 	var follow bool
@@ -55,86 +58,82 @@ in the application's config says.`,
 }
 
 // showLog prints the end of a file and, with follow, what is appended; a file that was cut or replaced is read from its
-// beginning.
+// beginning. The file is only open while a piece of it is read: on switched storage it would keep the drive from being
+// unmounted.
 func showLog(ctx context.Context, out io.Writer, path string, lines int, follow bool) error {
-	f, err := os.Open(path)
-	if follow && errors.Is(err, fs.ErrNotExist) { // it comes with the first start
-		f, err = awaitFile(ctx, path)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // the one that is open then
-	if lines > 0 {
-		if err := seekLast(f, lines); err != nil {
+	r := &logReader{path: path, lines: lines}
+	for {
+		piece, err := r.next()
+		if err != nil && (!follow || !errors.Is(err, fs.ErrNotExist)) { // with follow, it comes with the next start
 			return err
 		}
-	}
-	for {
-		if _, err := io.Copy(out, f); err != nil || !follow {
+		if _, err := out.Write(piece); err != nil {
 			return err
+		}
+		if len(piece) > 0 {
+			continue
+		}
+		if !follow {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(logPoll):
 		}
-		at, err := f.Seek(0, io.SeekCurrent)
-		if err != nil {
-			return err
-		}
-		old, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		now, err := os.Stat(path)
-		switch {
-		case err == nil && !os.SameFile(old, now):
-			next, err := os.Open(path)
-			if err != nil {
-				continue // it is just being replaced
-			}
-			_, err = io.Copy(out, f) // what was written before it was replaced
-			_ = f.Close()
-			f = next
-			if err != nil {
-				return err
-			}
-		case old.Size() < at:
-			if _, err := f.Seek(0, io.SeekStart); err != nil {
-				return err
-			}
-		}
 	}
 }
 
-func awaitFile(ctx context.Context, path string) (*os.File, error) {
-	for {
-		f, err := os.Open(path)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return f, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(logPoll):
-		}
-	}
+// logReader reads a file piece by piece.
+type logReader struct {
+	path  string
+	lines int         // to begin with, from the end; 0: all
+	info  fs.FileInfo // of the file that was read last; nil: none yet
+	at    int64
 }
 
-// seekLast moves to the beginning of the last lines, reading blocks from the end.
-func seekLast(f *os.File, lines int) error {
+// next returns what comes next, nothing at the end.
+func (r *logReader) next() ([]byte, error) {
+	f, err := os.Open(r.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r.info == nil && r.lines > 0:
+		if r.at, err = lastLines(f, r.lines); err != nil {
+			return nil, err
+		}
+	case r.info != nil && (!os.SameFile(r.info, info) || info.Size() < r.at):
+		r.at = 0
+	}
+	r.info = info
+	piece := make([]byte, logPiece)
+	n, err := f.ReadAt(piece, r.at)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	r.at += int64(n)
+	return piece[:n], err
+}
+
+// lastLines is where the last lines begin; blocks are read from the end.
+func lastLines(f *os.File, lines int) (int64, error) {
 	const block = 64 << 10
 	at, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	buffer := make([]byte, block)
 	for first := true; at > 0; first = false {
 		n := min(at, block)
 		at -= n
 		if _, err := f.ReadAt(buffer[:n], at); err != nil && !errors.Is(err, io.EOF) {
-			return err
+			return 0, err
 		}
 		part := buffer[:n]
 		if first { // the line feed that ends the last line begins none
@@ -142,12 +141,10 @@ func seekLast(f *os.File, lines int) error {
 		}
 		for i := bytes.LastIndexByte(part, '\n'); i >= 0; i = bytes.LastIndexByte(part, '\n') {
 			if lines--; lines == 0 {
-				_, err := f.Seek(at+int64(i)+1, io.SeekStart)
-				return err
+				return at + int64(i) + 1, nil
 			}
 			part = part[:i]
 		}
 	}
-	_, err = f.Seek(0, io.SeekStart)
-	return err
+	return 0, nil
 }

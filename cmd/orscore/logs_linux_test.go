@@ -130,12 +130,27 @@ func TestLogsAreFollowed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "web.log")
 	ctx, cancel := context.WithCancel(t.Context())
 	var out watched
-	done := make(chan error, 1)
+	open, done := 0, make(chan error, 1)
 	go func() { done <- showLog(ctx, &out, path, 50, true) }()
 	write(t, path, "first\n")
 	out.wait(t, "first\n")
 	write(t, path, "anew\n") // shorter: it was cut
 	out.wait(t, "anew\n")
+	for range 20 { // it would keep a drive from being unmounted
+		fds, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); to == path {
+				open++
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if open > 10 {
+		t.Errorf("the file was open in %d of 20 looks", open)
+	}
 	write(t, path+".new", "another file\n")
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
