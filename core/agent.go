@@ -137,9 +137,8 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 
 // arrivals is what the agent before this one has told last of each group, as far as the end of its journal goes.
 func (a *agent) arrivals() []arrival.Notice {
-	const last = 5000
 	newest := a.store.Newest()
-	records, err := a.store.Read(newest-min(newest, last), 0)
+	records, err := a.store.Read(newest-min(newest, presentTail), 0)
 	if err != nil {
 		a.log.Warn("what was told of the groups before is not known", "error", err)
 	}

@@ -32,14 +32,18 @@ func TestPluginsAreToldOfEvents(t *testing.T) {
 	come := arrival.Notice{Step: arrival.Arrived, Group: "rocky", Server: "apollo", Event: arrival.Takeover, Text: "It is here.",
 		Drives: []arrival.Drive{{Letter: "G:", Path: "/ors/G", Configured: "E:"}}}
 	ran := arrival.Notice{Step: arrival.Ran, Group: "rocky", Run: &arrival.Run{Program: "p"}}
-	note(store.Record{Kind: store.KindVerdict, Text: "Long ago."})
+	here, left := come, come
+	here.Group, here.Text, left.Group, left.Step = "apollo", "It has been here.", "gone", arrival.Left
+	note(store.Record{Kind: store.KindVerdict, Text: "Long ago."}, here.Record(), left.Record())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	enough := errors.New("enough")
+	drives := []*pluginv1.Drive{{Letter: "G:", Path: "/ors/G", ConfiguredLetter: "E:"}}
 	want := []*pluginv1.EventsRequest{
+		{Kind: "group", Group: "apollo", Text: "It has been here.", Step: "arrived", Event: "takeover", Drives: drives},
 		{Kind: "pair", Text: "The partner is lost."}, {Kind: "link", Text: "cable: silent."},
 		{Kind: "group", Group: "rocky", Text: "It is here.", Step: "arrived", Event: "takeover",
-			Drives: []*pluginv1.Drive{{Letter: "G:", Path: "/ors/G", ConfiguredLetter: "E:"}}},
+			Drives: drives},
 	}
 	done := make(chan error, 1)
 	got := make(chan *pluginv1.EventsRequest, 9)
@@ -49,7 +53,7 @@ func TestPluginsAreToldOfEvents(t *testing.T) {
 				return nil
 			}
 			got <- e
-			if e.GetKind() == "group" {
+			if e.GetGroup() == "rocky" {
 				return enough
 			}
 			return nil

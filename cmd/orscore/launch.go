@@ -28,11 +28,13 @@ const (
 
 // listener is a program that is told of groups, across restarts of the agent.
 type listener struct {
-	app     *app
-	reg     control.Registration
-	on      []string // events
-	waiting bool     // for an agent, and that was said
-	errs    io.Writer
+	app        *app
+	reg        control.Registration
+	on         []string // events
+	from       uint64   // position of the first registration: what was here before it, and what came since
+	registered bool     // once: from then on every error passes
+	waiting    bool     // for an agent, and that was said
+	errs       io.Writer
 }
 
 func (l *listener) flags(c *cobra.Command, on []string) {
@@ -40,23 +42,14 @@ func (l *listener) flags(c *cobra.Command, on []string) {
 	c.Flags().StringSliceVar(&l.on, "on", on, "only groups that came in these `ways`: "+strings.Join(arrival.Events, ", "))
 }
 
-func (l *listener) check() error {
+func (l *listener) check() (err error) {
 	for _, e := range l.on {
 		if !slices.Contains(arrival.Events, e) {
 			return usage("--on is %q, wanted some of %s", e, strings.Join(arrival.Events, ", "))
 		}
 	}
-	return nil
-}
-
-// wants leaves out groups that came in another way. That a group leaves is always told: one that came by a takeover
-// leaves as "resumed" when the agent was restarted since.
-func (l *listener) wants(n arrival.Notice) bool {
-	switch n.Step {
-	case control.Registered, arrival.Leaving, arrival.Left:
-		return true
-	}
-	return slices.Contains(l.on, n.Event)
+	l.app.socket, err = l.app.socketPath() // once: the configuration may be in the midst of a change later
+	return err
 }
 
 // listen registers and calls fn for each notice, and registers again behind the newest one when the agent was away.
@@ -66,23 +59,22 @@ func (l *listener) listen(ctx context.Context, fn func(arrival.Notice, control.R
 	for {
 		err := l.app.with(ctx, func(c *control.Client) error {
 			return c.Notify(ctx, l.reg, func(n arrival.Notice, report control.ReportFunc) error {
-				l.waiting, l.reg.After = false, n.Pos
-				if !l.wants(n) {
-					return nil
+				if n.Step == control.Registered && !l.registered {
+					l.registered, l.from = true, n.Pos
 				}
+				l.waiting, l.reg.After = false, max(l.reg.After, n.Pos)
 				if end = fn(n, report); end != nil {
 					return stop
 				}
 				return nil
 			})
 		})
-		var exit *exitError
 		switch {
 		case errors.Is(err, stop):
 			return end
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, control.ErrNotPermitted), errors.Is(err, control.ErrRefused), errors.As(err, &exit):
+		case !l.registered && (errors.Is(err, control.ErrNotPermitted) || errors.Is(err, control.ErrRefused)):
 			return err
 		}
 		if !l.waiting {
@@ -102,12 +94,13 @@ func (a *app) notifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "notify NAME",
 		Short: "Register a program that is no plugin, and print what it is told",
-		Long: `Register under a name at this server's agent and print one JSON object a line for
-every group that comes to this server or leaves it: step (coming, arrived, up,
-leaving, left), event (takeover, switchover, failback, returned, start, resumed),
-group, server, from, primary, status, drives. It goes on until it is interrupted,
-across restarts of the agent, without missing or repeating a line. Nothing waits
-for the program; from "leaving" on the group's drives are about to be unmounted.`,
+		Long: `Register under a name at this server's agent and print one JSON object a line:
+the newest step of each group that is here, then every step of a group that comes
+to this server or leaves it. step (coming, arrived, up, leaving, left), event
+(takeover, switchover, failback, returned, start, resumed), group, server, from,
+primary, status, drives. It goes on until it is interrupted, across restarts of
+the agent, without missing or repeating a line. Nothing waits for the program; from
+"leaving" on the group's drives are about to be unmounted.`,
 		Example: "  orscore notify cache | while read -r line; do echo \"$line\" | jq -r .step; done",
 		Args:    exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -117,6 +110,10 @@ for the program; from "leaving" on the group's drives are about to be unmounted.
 			l.reg.Program, l.errs = args[0], c.ErrOrStderr()
 			out := json.NewEncoder(c.OutOrStdout())
 			return unlessInterrupted(l.listen(c.Context(), func(n arrival.Notice, _ control.ReportFunc) error {
+				leaves := n.Step == arrival.Leaving || n.Step == arrival.Left // perhaps as "resumed": its agent was restarted
+				if n.Step != control.Registered && !leaves && !slices.Contains(l.on, n.Event) {
+					return nil
+				}
 				return out.Encode(struct {
 					Position uint64    `json:"position"`
 					At       time.Time `json:"at"`
@@ -146,7 +143,8 @@ ORS_Dn_PATH, and ORS_DRIVE_E for the folder of the drive configured as E:.
 When FILE has ended, the page of "orscore status --switchover" is shown, and its
 exit code is the command's. If the group leaves before, FILE is asked to end, and
 what is left of it is killed, after ten seconds at most; nothing waits for that.
-The command is what CPQRSGL was: start it from an autostart block or as a service.
+Groups are taken one after the other: give each its own launch if FILE goes on for
+long. The command is what CPQRSGL was: start it from an autostart block or as a service.
 It waits for an agent that is not there yet.`,
 		Example: "  orscore launch --group rocky /usr/local/sbin/rcvrnts\n" +
 			"  orscore launch --keep /usr/local/sbin/each-time",
@@ -159,15 +157,19 @@ It waits for an agent that is not there yet.`,
 	return c
 }
 
-// launcher runs a program each time a group comes.
+// launcher runs a program each time a group comes, one after the other.
 type launcher struct {
 	listener
-	keep bool
-	argv []string
-	cmd  *cobra.Command
-	ctx  context.Context
-	run  *launched // nil: none; one at a time
-	next []arrival.Notice
+	keep     bool
+	argv     []string
+	cmd      *cobra.Command
+	ctx      context.Context
+	run      *launched // nil: none; one at a time
+	next     []arrival.Notice
+	stopped  map[string]bool // groups that left while their program ran, or was to run
+	report   control.ReportFunc
+	unsaid   []outcome        // ends of the program that are not in the journal yet
+	patience <-chan time.Time // for that
 }
 
 // launched is the program, for one group.
@@ -177,6 +179,13 @@ type launched struct {
 	asked  string // why it is to end; empty: it is not
 	cancel context.CancelFunc
 	ended  chan error
+}
+
+// outcome is how the program ended.
+type outcome struct {
+	group, text string
+	code        int
+	took        time.Duration
 }
 
 func (l *launcher) command(c *cobra.Command, args []string) error {
@@ -193,15 +202,15 @@ func (l *launcher) command(c *cobra.Command, args []string) error {
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("ORS-7040: %w", err)}
 	}
-	l.argv = append([]string{path}, args[1:]...)
+	l.argv, l.stopped = append([]string{path}, args[1:]...), map[string]bool{}
 	l.cmd, l.errs, l.reg.Program = c, c.ErrOrStderr(), "launch "+filepath.Base(path)
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
 	l.ctx = ctx
 	err = l.loop(ctx)
-	if l.run != nil {
+	if l.run != nil { // it was interrupted, and with it the program
 		l.run.cancel()
-		<-l.run.ended
+		err = l.ended(<-l.run.ended).exit(err)
 	}
 	return unlessInterrupted(err)
 }
@@ -225,39 +234,73 @@ func (l *launcher) loop(ctx context.Context) error {
 			}
 		})
 	}()
-	var report control.ReportFunc
 	for {
 		var ended chan error
 		if l.run != nil {
 			ended = l.run.ended
 		}
+		said := false // an end of the program has been told, or nobody is there to be told
 		select {
 		case err := <-listened:
 			return err
 		case t := <-notices:
-			report = t.report
-			l.take(t.n)
+			if t.n.Step == control.Reported {
+				said = true
+				break
+			}
+			l.take(t)
 		case err := <-ended:
-			if done, err := l.finish(ctx, report, err); done {
-				return err
+			o := l.ended(err)
+			if ctx.Err() != nil {
+				return o.exit(ctx.Err())
+			}
+			l.unsaid = append(l.unsaid, o)
+			l.say(o)
+			if l.patience == nil {
+				l.patience = time.After(launchedEnd)
+			}
+			if l.keep {
+				l.begin()
+			}
+		case <-l.patience:
+			_, _ = fmt.Fprintln(l.errs, "orscore: the agent could not be told")
+			said = true
+		}
+		if said && len(l.unsaid) > 0 {
+			if code := l.page(ctx); !l.keep {
+				return code
 			}
 		}
 	}
 }
 
-func (l *launcher) take(n arrival.Notice) {
+func (l *launcher) take(t told) {
+	n := t.n
 	switch n.Step {
 	case control.Registered:
+		l.report = t.report
 		_, _ = fmt.Fprintf(l.errs, "orscore: registered; waiting for a group that comes by %s\n", strings.Join(l.on, ", "))
+		for _, o := range l.unsaid { // the agent was away, or has ended before it had written them down
+			l.say(o)
+		}
 	case arrival.Arrived:
+		back := n.Event == arrival.Returned && l.stopped[n.Group] // a planned move did not work: it is wanted here again
+		if n.Pos <= l.from || !back && !slices.Contains(l.on, n.Event) {
+			return
+		}
+		delete(l.stopped, n.Group)
 		l.next = append(l.next, n)
 		l.begin()
 	case arrival.Leaving:
+		before := len(l.next)
 		l.next = slices.DeleteFunc(l.next, func(o arrival.Notice) bool { return o.Group == n.Group })
 		if l.run != nil && l.run.group == n.Group {
 			l.run.asked = ", as it was asked to when its group left,"
 			l.run.cancel()
+		} else if len(l.next) == before {
+			return
 		}
+		l.stopped[n.Group] = true
 	}
 }
 
@@ -285,34 +328,52 @@ func (l *launcher) begin() {
 	go func() { run.ended <- runLaunched(ctx, cmd) }()
 }
 
-// finish tells how the program ended, and says whether that is the end of the command.
-func (l *launcher) finish(ctx context.Context, report control.ReportFunc, err error) (bool, error) {
+// ended says how the program ended.
+func (l *launcher) ended(err error) outcome {
 	run := l.run
+	if run.asked == "" && l.ctx.Err() != nil {
+		run.asked = ", as this command was interrupted,"
+	}
 	run.cancel()
 	l.run = nil
-	took := time.Since(run.began)
-	code, text := 0, "it has ended"+run.asked+" well"
+	o := outcome{group: run.group, took: time.Since(run.began), text: "it has ended" + run.asked + " well"}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
-		code, text = exit.ExitCode(), fmt.Sprintf("it has ended%s with exit code %d", run.asked, exit.ExitCode())
+		o.code, o.text = exit.ExitCode(), fmt.Sprintf("it has ended%s with exit code %d", run.asked, exit.ExitCode())
 	case err != nil:
-		code, text = exitFailed, "it has not ended by itself"+run.asked+": "+err.Error()
+		o.code, o.text = exitFailed, "it has not ended by itself"+run.asked+": "+err.Error()
 	}
-	text += fmt.Sprintf(" after %.3f s", took.Seconds())
-	if err := report(run.group, text, code, took); err != nil {
-		_, _ = fmt.Fprintln(l.errs, "orscore: the agent was not told: "+problem(err))
+	o.text += fmt.Sprintf(" after %.3f s", o.took.Seconds())
+	_, _ = fmt.Fprintf(l.errs, "orscore: %s: %s\n", screen.Clean(l.reg.Program), screen.Clean(o.text))
+	return o
+}
+
+// say tells the agent of an end. Whether it has heard that, it says itself; it is told again when it is back.
+func (l *launcher) say(o outcome) {
+	if l.report != nil && l.report(o.group, o.text, o.code, o.took) != nil {
+		l.report = nil
 	}
-	_, _ = fmt.Fprintf(l.errs, "orscore: %s: %s\n", screen.Clean(l.reg.Program), screen.Clean(text))
-	if err := l.app.lastSwitchovers(ctx, l.cmd.OutOrStdout(), run.group, false); err != nil {
+}
+
+// page shows what became of the oldest end that was not told yet, and returns the end of the command for it.
+func (l *launcher) page(ctx context.Context) error {
+	o := l.unsaid[0]
+	if l.unsaid = l.unsaid[1:]; len(l.unsaid) == 0 {
+		l.patience = nil
+	} else {
+		l.patience = time.After(launchedEnd)
+	}
+	if err := l.app.lastSwitchovers(ctx, l.cmd.OutOrStdout(), o.group, false); err != nil {
 		_, _ = fmt.Fprintln(l.errs, "orscore: no status page: "+problem(err))
 	}
-	if l.keep {
-		l.begin()
-		return false, nil
+	return o.exit(nil)
+}
+
+// exit is the end of the command for an outcome; well where it is a good one.
+func (o outcome) exit(well error) error {
+	if o.code != 0 {
+		return &exitError{code: o.code}
 	}
-	if code != 0 {
-		return true, &exitError{code: code}
-	}
-	return true, nil
+	return well
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"syscall"
 	"time"
@@ -33,7 +34,11 @@ func runLaunched(ctx context.Context, cmd *exec.Cmd) error {
 		case <-time.After(launchedEnd):
 		}
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-		<-ended
+		select {
+		case <-ended:
+		case <-time.After(launchedEnd): // it sits in the kernel, perhaps in a drive that has gone
+			return fmt.Errorf("process %d could not be killed", cmd.Process.Pid)
+		}
 	}
 	return cmd.Wait()
 }

@@ -7,6 +7,7 @@ package arrival
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,6 +115,11 @@ func Newest(records []store.Record) []Notice {
 		out = append(out, n)
 	}
 	return out
+}
+
+// Here returns the newest notice of each group that is on this server, or is coming or leaving, oldest first.
+func Here(records []store.Record) []Notice {
+	return slices.DeleteFunc(Newest(records), func(n Notice) bool { return n.Step == Left })
 }
 
 // Letters are those of the drives as mounted, for a sentence.

@@ -29,7 +29,6 @@ type Story struct {
 // there is an older one on record.
 func Stories(records []store.Record) []Story {
 	begin := map[string]int{}
-	resumed := map[string]bool{}
 	var groups []string
 	for i, r := range records {
 		n, ok := Of(r)
@@ -42,7 +41,7 @@ func Stories(records []store.Record) []Story {
 		if _, known := begin[n.Group]; known && n.Event == Resumed {
 			continue
 		}
-		begin[n.Group], resumed[n.Group] = i, n.Event == Resumed
+		begin[n.Group] = i
 	}
 	var out []Story
 	for _, g := range groups {
@@ -63,7 +62,7 @@ func story(records []store.Record, group string) Story {
 		switch {
 		case ok && n.Step == Ran:
 			s.Programs = append(s.Programs, n)
-		case ok && n.Event == Resumed: // the agent was restarted since; the story is the same
+		case ok && n.Event == Resumed && first.Event != Resumed: // the agent was restarted since; the story is the same
 			if n.Step != Coming && n.Step != Arrived {
 				s.State = n.Step
 			}

@@ -64,7 +64,9 @@ func TestStories(t *testing.T) {
 		{"it has left",
 			slices.Concat(restarted, []store.Record{told(6000, Left, Resumed, "rocky")}),
 			[]string{"has left this server since"}, "0.900"},
-		{"nothing older is on record", restarted[len(up):], []string{"Group rocky was on apollo before"}, "taken over"},
+		{"nothing older is on record", restarted[len(up):],
+			[]string{"Group rocky was on apollo before", "status    1:", "d1        G:"},
+			"taken over"},
 	} {
 		stories := Stories(c.records)
 		if len(stories) == 0 || stories[0].Group != "rocky" {

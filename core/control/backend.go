@@ -62,7 +62,7 @@ type Journal interface {
 	Read(after uint64, last int) ([]store.Record, error)
 	Follow(ctx context.Context, after uint64, fn func(store.Record) error) error
 	Newest() uint64
-	Note(store.Record)
+	Append(*store.Record) error
 }
 
 // Backend is the agent behind the control API. Its methods are called from several goroutines.

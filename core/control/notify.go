@@ -14,13 +14,19 @@ import (
 	controlv1 "github.com/orscore/ors/proto/ors/control/v1"
 )
 
-// Registered is the step of the first message that a registered program gets.
-const Registered = "registered"
-
-// A program that is only allowed to look must not fill the journal.
+// Steps that are answers to the program itself.
 const (
-	reportEvery = time.Second // at most one report of a program is taken in this time
-	reportText  = 1000        // bytes of a report's sentence, and of a program's name
+	Registered = "registered" // the first message that it gets
+	Reported   = "reported"   // its oldest report that was not answered is on disk
+)
+
+// A program that is only allowed to look must not fill the journal, nor the status.
+const (
+	reportEvery  = time.Second // at most one report of a program is taken in this time
+	reportText   = 1000        // bytes of a report's sentence, of a group's and of a program's name
+	mostGroups   = 100         // of one registration
+	registerWait = 5 * time.Second
+	presentTail  = 5000 // records in which the groups that are here are looked for
 )
 
 // programs are those that are registered now.
@@ -55,37 +61,48 @@ func (p *programs) all() []Program {
 func (s *service) Notify(stream controlv1.ControlService_NotifyServer) error {
 	ctx, cancel := s.until(stream.Context())
 	defer cancel()
-	first, err := stream.Recv()
+	reg, err := s.register(ctx, stream)
 	if err != nil {
 		return toWire(err)
 	}
-	reg := first.GetRegister()
-	if reg.GetProgram() == "" {
-		return toWire(fmt.Errorf("ORS-7044: %w: the first message names no program", ErrRefused))
+	var sending sync.Mutex // what is told and what is answered come from two goroutines
+	send := func(m *controlv1.NotifyResponse) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return stream.Send(m)
 	}
 	journal := s.backend.Journal()
-	after := reg.GetAfter()
-	if newest := journal.Newest(); after == 0 || after > newest {
+	after, newest := reg.After, journal.Newest()
+	present := after == 0
+	if present || after > newest {
 		after = newest
 	}
-	program := cut(reg.GetProgram())
-	remove := s.programs.add(&Program{Name: program, By: peerOf(ctx), Groups: orEmpty(reg.GetGroups()), Since: time.Now()})
+	remove := s.programs.add(&Program{Name: reg.Program, By: peerOf(ctx), Groups: orEmpty(reg.Groups), Since: time.Now()})
 	defer remove()
-	err = stream.Send(&controlv1.NotifyResponse{Position: after, AtMs: time.Now().UnixMilli(), Step: Registered,
-		Text: program + " is registered."})
+	tell := func(n arrival.Notice) error {
+		if len(reg.Groups) > 0 && !slices.Contains(reg.Groups, n.Group) {
+			return nil
+		}
+		return send(noticeToWire(n))
+	}
+	err = send(&controlv1.NotifyResponse{Position: after, AtMs: time.Now().UnixMilli(), Step: Registered,
+		Text: reg.Program + " is registered."})
+	if err == nil && present {
+		err = tellPresent(journal, newest, tell)
+	}
 	if err != nil {
 		return toWire(err)
 	}
 	go func() { // ends when this call does, since the stream ends with it
 		defer cancel()
-		s.takeReports(ctx, stream, program)
+		s.takeReports(ctx, stream, reg.Program, send)
 	}()
 	err = journal.Follow(ctx, after, func(r record) error {
 		n, ok := arrival.Of(r)
-		if !ok || n.Step == arrival.Ran || len(reg.GetGroups()) > 0 && !slices.Contains(reg.GetGroups(), n.Group) {
+		if !ok || n.Step == arrival.Ran {
 			return nil
 		}
-		return stream.Send(noticeToWire(n))
+		return tell(n)
 	})
 	if ctx.Err() != nil {
 		err = s.ended(ctx)
@@ -93,8 +110,61 @@ func (s *service) Notify(stream controlv1.ControlService_NotifyServer) error {
 	return toWire(err)
 }
 
+// register takes a program's first message. One that sends none is not waited for.
+func (s *service) register(ctx context.Context, stream controlv1.ControlService_NotifyServer) (Registration, error) {
+	type received struct {
+		m   *controlv1.NotifyRequest
+		err error
+	}
+	first := make(chan received, 1)
+	go func() { // ends when this call does, at the latest
+		m, err := stream.Recv()
+		first <- received{m, err}
+	}()
+	refused := func(why string) error { return fmt.Errorf("ORS-7044: %w: %s", ErrRefused, why) }
+	select {
+	case <-ctx.Done():
+		return Registration{}, s.ended(ctx)
+	case <-time.After(registerWait):
+		return Registration{}, refused("it has not said its name")
+	case r := <-first:
+		reg := r.m.GetRegister()
+		switch {
+		case r.err != nil:
+			return Registration{}, r.err
+		case reg.GetProgram() == "":
+			return Registration{}, refused("the first message names no program")
+		case len(reg.GetGroups()) > mostGroups:
+			return Registration{}, refused(fmt.Sprintf("%d groups are more than a pair has", len(reg.GetGroups())))
+		}
+		out := Registration{Program: cut(reg.GetProgram()), After: reg.GetAfter()}
+		for _, g := range reg.GetGroups() {
+			out.Groups = append(out.Groups, cut(g))
+		}
+		return out, nil
+	}
+}
+
+// tellPresent tells of the groups that are here, as far as the end of the journal knows them.
+func tellPresent(journal Journal, newest uint64, tell func(arrival.Notice) error) error {
+	records, err := journal.Read(newest-min(newest, presentTail), 0)
+	if err != nil {
+		return err
+	}
+	for _, n := range arrival.Here(records) {
+		if n.Pos > newest { // it is followed
+			continue
+		}
+		if err := tell(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // takeReports writes down what a program says it did, until it leaves.
-func (s *service) takeReports(ctx context.Context, stream controlv1.ControlService_NotifyServer, program string) {
+func (s *service) takeReports(ctx context.Context, stream controlv1.ControlService_NotifyServer, program string,
+	send func(*controlv1.NotifyResponse) error) {
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) { // it has nothing more to say, and still listens
@@ -108,9 +178,16 @@ func (s *service) takeReports(ctx context.Context, stream controlv1.ControlServi
 		if r == nil {
 			continue
 		}
-		s.backend.Journal().Note(arrival.Notice{Step: arrival.Ran, Group: r.GetGroup(), At: time.Now(),
-			Text: cut(r.GetText()), Run: &arrival.Run{Program: program, Exit: int(r.GetExitCode()),
-				Took: time.Duration(r.GetTookMs()) * time.Millisecond}}.Record())
+		rec := arrival.Notice{Step: arrival.Ran, Group: cut(r.GetGroup()), At: time.Now(), Text: cut(r.GetText()),
+			Run: &arrival.Run{Program: program, Exit: int(r.GetExitCode()),
+				Took: time.Duration(r.GetTookMs()) * time.Millisecond}}.Record()
+		if err := s.backend.Journal().Append(&rec); err != nil {
+			s.log.Warn("a program's report is lost", "program", program, "error", err)
+			continue
+		}
+		if send(&controlv1.NotifyResponse{Step: Reported, Group: r.GetGroup(), AtMs: time.Now().UnixMilli()}) != nil {
+			return
+		}
 		select {
 		case <-time.After(reportEvery):
 		case <-ctx.Done():
@@ -151,14 +228,14 @@ func noticeFromWire(m *controlv1.NotifyResponse) arrival.Notice {
 type Registration struct {
 	Program string
 	Groups  []string // empty: all
-	After   uint64   // position behind which to begin; 0: from now on
+	After   uint64   // position behind which to begin; 0: with the groups that are here
 }
 
-// ReportFunc tells the agent what the program did about a group.
+// ReportFunc tells the agent what the program did about a group. That it is on disk is told by the step Reported.
 type ReportFunc func(group, text string, exit int, took time.Duration) error
 
-// Notify registers a program and calls fn for each notice, the first of which has the step Registered, until ctx ends,
-// fn returns an error, or the agent ends. Reports may be sent from any goroutine while Notify runs.
+// Notify registers a program and calls fn for each notice, the first of which has the step Registered and the position
+// from which on is followed, until ctx ends, fn returns an error, or the agent ends. Reports may be sent from any goroutine while Notify runs.
 func (c *Client) Notify(ctx context.Context, r Registration, fn func(arrival.Notice, ReportFunc) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

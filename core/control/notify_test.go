@@ -44,8 +44,9 @@ func TestNotify(t *testing.T) {
 	err := c.Notify(t.Context(), control.Registration{Program: "cache", Groups: []string{"rocky"}},
 		func(n arrival.Notice, report control.ReportFunc) error {
 			got = append(got, fmt.Sprint(n.Pos, " ", n.Step))
-			switch n.Step {
-			case control.Registered:
+			switch {
+			case n.Pos == 1 && n.Step == arrival.Arrived: // it was here before
+			case n.Step == control.Registered:
 				st, err := c.Status(t.Context())
 				if err != nil || len(st.Programs) != 1 || st.Programs[0].Name != "cache" ||
 					!slices.Equal(st.Programs[0].Groups, []string{"rocky"}) {
@@ -54,7 +55,7 @@ func TestNotify(t *testing.T) {
 				a.arrive(t, "other", arrival.Arrived)
 				a.store.Note(store.Record{Kind: store.KindAgent})
 				a.arrive(t, "rocky", arrival.Arrived)
-			case arrival.Arrived:
+			case n.Step == arrival.Arrived:
 				if n.Event != arrival.Takeover || n.From != "rocky" || n.Status != 1 || n.Text != "A sentence." ||
 					len(n.Drives) != 1 || n.Drives[0] != (arrival.Drive{Letter: "G:", Path: "/ors/G", Configured: "E:"}) {
 					t.Errorf("it was told %+v", n)
@@ -62,13 +63,15 @@ func TestNotify(t *testing.T) {
 				if err := report(n.Group, strings.Repeat("ö", 1000), 3, 1500*time.Millisecond); err != nil {
 					t.Error(err)
 				}
+			case n.Step == control.Reported: // it is on disk
 				a.arrive(t, "rocky", arrival.Leaving)
-			case arrival.Leaving:
+			case n.Step == arrival.Leaving:
 				return errEnough
 			}
 			return nil
 		})
-	if want := []string{"1 registered", "4 arrived", "5 leaving"}; !errors.Is(err, errEnough) || !slices.Equal(got, want) {
+	if want := []string{"1 registered", "1 arrived", "4 arrived", "0 reported", "6 leaving"}; !errors.Is(err, errEnough) ||
+		!slices.Equal(got, want) {
 		t.Fatalf("told %q, want %q; %v", got, want, err)
 	}
 	// another one begins behind what it has seen, and hears of no report
@@ -81,19 +84,17 @@ func TestNotify(t *testing.T) {
 			}
 			return nil
 		})
-	if want := []string{"2 registered", "4 arrived", "5 leaving"}; !errors.Is(err, errEnough) || !slices.Equal(got, want) {
+	if want := []string{"2 registered", "4 arrived", "6 leaving"}; !errors.Is(err, errEnough) || !slices.Equal(got, want) {
 		t.Fatalf("the later one was told %q, want %q; %v", got, want, err)
 	}
 	var ran []arrival.Notice
-	for end := time.Now().Add(20 * time.Second); len(ran) == 0 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		records, err := a.store.Read(0, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range records {
-			if n, ok := arrival.Of(r); ok && n.Step == arrival.Ran {
-				ran = append(ran, n)
-			}
+	records, err := a.store.Read(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if n, ok := arrival.Of(r); ok && n.Step == arrival.Ran {
+			ran = append(ran, n)
 		}
 	}
 	if len(ran) != 1 || ran[0].Group != "rocky" || ran[0].Run.Program != "cache" || ran[0].Run.Exit != 3 ||
@@ -151,6 +152,12 @@ func TestNotifyNeedsAName(t *testing.T) {
 	}
 	if _, err := stream.Recv(); err == nil || !strings.Contains(err.Error(), "ORS-7044") {
 		t.Errorf("a report first: %v", err)
+	}
+	if stream, err = controlv1.NewControlServiceClient(conn).Notify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err == nil || !strings.Contains(err.Error(), "it has not said its name") {
+		t.Errorf("nothing first: %v", err)
 	}
 }
 

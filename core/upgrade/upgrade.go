@@ -45,6 +45,7 @@ const (
 	answerWait  = 10 * time.Second // of the new program, for its version
 	checkWait   = time.Minute      // of the new program, for its check of the configuration
 	managerWait = 5 * time.Second  // a service manager has so long, at most, to start an agent again
+	leastWait   = 2 * time.Second  // and at least so long
 	poll        = 50 * time.Millisecond
 )
 
@@ -242,7 +243,7 @@ func (o Options) wayBack(ctx context.Context, res Result, p *process, before see
 	if err := p.kill(ctx); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and its process cannot be ended: %w", failed, err)
 	}
-	if o.returns(ctx, before, res.From, min(o.Within/4, managerWait)) == nil { // a service manager was quicker
+	if o.returns(ctx, before, res.From, max(min(o.Within/4, managerWait), leastWait)) == nil { // a service manager was quicker
 		return fmt.Errorf("%w; version %s runs again", failed, res.From)
 	}
 	if err := p.startAgain(res.Program); err != nil {

@@ -90,7 +90,7 @@ func (p *program) take(n *controlv1.NotifyResponse) (did string, err error) {
 	switch n.GetStep() {
 	case "registered":
 		log.Print(n.GetText())
-	case "arrived":
+	case "arrived", "up": // "up", too: that is what is told of a group that was here before
 		var text strings.Builder
 		fmt.Fprintf(&text, "%s from %s to %s, status %d\n", n.GetEvent(), n.GetFrom(), n.GetServer(), n.GetStatus())
 		for _, d := range n.GetDrives() {

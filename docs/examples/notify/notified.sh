@@ -7,7 +7,7 @@ mkdir -p "$folder"
 orscore notify notified.sh | while read -r line; do
   group=$(printf '%s' "$line" | jq -r '.group')
   case $(printf '%s' "$line" | jq -r '.step') in
-  arrived) printf '%s' "$line" | jq -r '.event + " from " + (.from // "nobody"), (.drives[] | .letter + " " + .path)' >"$folder/$group" ;;
+  arrived | up) printf '%s' "$line" | jq -r '.event + " from " + (.from // "nobody"), ((.drives // [])[] | .letter + " " + .path)' >"$folder/$group" ;;
   leaving) rm -f "$folder/$group" ;; # from now on the drives must not be used any more
   esac
 done

@@ -1104,7 +1104,7 @@ type Register struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Program       string                 `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"` // its name, for people
 	Groups        []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`   // empty: all
-	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`    // what came after this position is told first; 0: only what comes from now on
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`    // what came after this position is told first; 0: the groups that are here, then what comes from now on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1233,7 +1233,7 @@ type NotifyResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Position uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`     // in this server's journal: it grows
 	AtMs     int64                  `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"` // milliseconds since 1970
-	// "registered": from now on. "coming": the storage is this server's. "arrived": the drives are mounted and may be used. "up": all its
+	// "registered": from now on. "reported": a report is on disk. "coming": the storage is this server's. "arrived": the drives are mounted and may be used. "up": all its
 	// protected applications answer. "leaving": it is about to be stopped, so whoever uses its drives lets go. "left": it is gone.
 	Step          string         `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
 	Event         string         `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"` // how it came: takeover, switchover, failback, returned, start, resumed (ors.plugin.v1.Arrival)

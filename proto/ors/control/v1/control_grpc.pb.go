@@ -63,7 +63,8 @@ type ControlServiceClient interface {
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShutdownResponse], error)
 	// Notify registers a program that is no plugin: it is told of every group that comes to this server and leaves it, with the drives'
 	// letters, for as long as the stream is open. The first message from the program is Register; the first one to it has the step
-	// "registered". A program may answer what it was told with Reports: they are kept beside it, for `orscore status --switchover`.
+	// "registered"; behind it comes the newest step of each group that is here, if `after` is 0. A program may answer what it was told with
+	// Reports: they are kept beside it, for `orscore status --switchover`, and each is answered by the step "reported" once it is on disk.
 	// Nothing waits for a program, and none is told twice; one that was away gives the newest position that it has seen.
 	Notify(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[NotifyRequest, NotifyResponse], error)
 }
@@ -253,7 +254,8 @@ type ControlServiceServer interface {
 	Shutdown(*ShutdownRequest, grpc.ServerStreamingServer[ShutdownResponse]) error
 	// Notify registers a program that is no plugin: it is told of every group that comes to this server and leaves it, with the drives'
 	// letters, for as long as the stream is open. The first message from the program is Register; the first one to it has the step
-	// "registered". A program may answer what it was told with Reports: they are kept beside it, for `orscore status --switchover`.
+	// "registered"; behind it comes the newest step of each group that is here, if `after` is 0. A program may answer what it was told with
+	// Reports: they are kept beside it, for `orscore status --switchover`, and each is answered by the step "reported" once it is on disk.
 	// Nothing waits for a program, and none is told twice; one that was away gives the newest position that it has seen.
 	Notify(grpc.BidiStreamingServer[NotifyRequest, NotifyResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
