@@ -235,7 +235,8 @@ type Registration struct {
 type ReportFunc func(group, text string, exit int, took time.Duration) error
 
 // Notify registers a program and calls fn for each notice, the first of which has the step Registered and the position
-// from which on is followed, until ctx ends, fn returns an error, or the agent ends. Reports may be sent from any goroutine while Notify runs.
+// from which on is followed, until ctx ends, fn returns an error, or the agent ends. Reports may be sent from any
+// goroutine while Notify runs.
 func (c *Client) Notify(ctx context.Context, r Registration, fn func(arrival.Notice, ReportFunc) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -243,7 +243,8 @@ func (o Options) wayBack(ctx context.Context, res Result, p *process, before see
 	if err := p.kill(ctx); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and its process cannot be ended: %w", failed, err)
 	}
-	if o.returns(ctx, before, res.From, max(min(o.Within/4, managerWait), leastWait)) == nil { // a service manager was quicker
+	manager := max(min(o.Within/4, managerWait), leastWait)
+	if o.returns(ctx, before, res.From, manager) == nil { // a service manager was quicker
 		return fmt.Errorf("%w; version %s runs again", failed, res.From)
 	}
 	if err := p.startAgain(res.Program); err != nil {

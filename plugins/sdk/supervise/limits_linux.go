@@ -84,7 +84,9 @@ func becomeLimited(args []string) error {
 // and becomes the program, so that pid, standard input and descriptors stay what they are.
 func (u *Unit) scope(id string, argv []string) []string {
 	out := []string{"systemd-run", "--scope", "--quiet", "--collect", "--unit=" + u.Name + "-" + id[:8],
-		"--description=" + u.Description, "--property=Delegate=yes"}
+		"--description=" + u.Description, "--property=Delegate=yes",
+		// At a shutdown of the server, who stops the application is the agent, in the application's own way.
+		"--property=DefaultDependencies=no"}
 	if u.MemoryBytes > 0 {
 		out = append(out, fmt.Sprintf("--property=MemoryMax=%d", u.MemoryBytes), "--property=MemorySwapMax=0")
 	}
