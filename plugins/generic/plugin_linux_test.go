@@ -928,10 +928,11 @@ func TestRunsAsUser(t *testing.T) {
 
 // TestLimits: what the configuration allows is what the program has.
 func TestLimits(t *testing.T) {
-	f := protect(t, map[string]any{
+	body := map[string]any{
 		"mode": "batch", "command": []string{"sh", "-c", "ulimit -n; ulimit -c"}, "systemd": "unit",
 		"limits": []map[string]any{{"open_files": 99, "core_mb": 0}},
-	})
+	}
+	f := protect(t, body)
 	ctx, cancel := f.context()
 	defer cancel()
 	r, err := f.plugin.Ready(ctx, &pluginv1.ReadyRequest{Caller: f.caller(), Application: f.app})
@@ -943,6 +944,12 @@ func TestLimits(t *testing.T) {
 		!strings.Contains(r.GetProblems()[0].GetSummary(), "systemd is not process 1") {
 		t.Errorf("without systemd: %v, %v", r.GetProblems(), err)
 	}
+	f.configure(map[string]any{"command": []string{"true"}, "limits": []map[string]any{{"open_files": 1 << 30}}})
+	r, err = f.plugin.Ready(ctx, &pluginv1.ReadyRequest{Caller: f.caller(), Application: f.app})
+	if err != nil || len(r.GetProblems()) != 1 || r.GetProblems()[0].GetAttribute() != "limits[0].open_files" {
+		t.Errorf("more than the kernel allows: %v, %v", r.GetProblems(), err)
+	}
+	f.configure(body)
 	f.start()
 	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
 	out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log"))

@@ -2,9 +2,12 @@ package supervise
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,32 +18,56 @@ const limitArgument = "ors-limited"
 // limited is what this program is told to do before it becomes another one.
 type limited struct {
 	Path   string `json:"path"`
+	Dir    string `json:"dir"`
 	Limits Limits `json:"limits"`
 	User   *User  `json:"user,omitempty"`
 }
 
-// wrap makes argv a call of this program, which lowers what it is allowed and then becomes the program: limits belong
-// to a process, and the program is to have them from its first instruction on. It stays root until they are set.
-func (l Limits) wrap(path string, argv []string, u *User, attr *syscall.ProcAttr) (string, []string, error) {
-	if l == (Limits{}) {
-		return path, argv, nil
-	}
-	if err := unix.Access(path, unix.X_OK); err != nil { // said now, not in the log
-		return "", nil, fmt.Errorf("start %s%s: %w", path, asUser(u), explainExec(path, attr.Dir, err))
-	}
-	raw, err := json.Marshal(limited{Path: path, Limits: l, User: u})
+// failureFD is where a program that could not become the limited one says why; it is closed by becoming it.
+const failureFD = 3
+
+// limitWait is how long a program may take to become the limited one: setting limits and user waits for nobody, entering
+// the working directory and reading the program may wait for a disk.
+const limitWait = 30 * time.Second
+
+// forkLimited starts a program that has limits, from its first instruction on: this program, executed again, lowers what
+// it is allowed, gives up its user and becomes the other one. It returns when that has happened.
+func (s *supervisor) forkLimited(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
+	raw, err := json.Marshal(limited{Path: path, Dir: attr.Dir, Limits: s.spec.Limits, User: s.spec.User})
 	if err != nil {
-		return "", nil, err
+		return 0, err
 	}
-	attr.Sys.Credential = nil
-	return "/proc/self/exe", append([]string{argv[0], limitArgument, string(raw)}, argv...), nil
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	attr.Sys.Credential, attr.Dir = nil, "/" // both come after the limits
+	attr.Files = append(attr.Files, w.Fd())
+	pid, err := s.fork("/proc/self/exe", append([]string{argv[0], limitArgument, string(raw)}, argv...), attr)
+	_ = w.Close()
+	if err != nil {
+		return 0, err
+	}
+	_ = r.SetReadDeadline(time.Now().Add(limitWait))
+	said, err := io.ReadAll(r)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("start %s%s: %w", path, asUser(s.spec.User), err)
+	case len(said) > 0:
+		err = errors.New(string(said))
+	default:
+		return pid, nil
+	}
+	return 0, err // what is left of it is ended with the start
 }
 
 // becomeLimited never returns without an error.
 func becomeLimited(args []string) error {
+	unix.CloseOnExec(failureFD)
 	var o limited
 	if len(args) < 2 {
-		return fmt.Errorf("no program to become")
+		return errors.New("no program to become")
 	}
 	if err := json.Unmarshal([]byte(args[0]), &o); err != nil {
 		return err
@@ -75,9 +102,11 @@ func becomeLimited(args []string) error {
 			return fmt.Errorf("user %s: %w", o.User.Name, err)
 		}
 	}
-	dir, _ := os.Getwd()
-	err := syscall.Exec(o.Path, args[1:], os.Environ())
-	return fmt.Errorf("start %s%s: %w", o.Path, asUser(o.User), explainExec(o.Path, dir, err))
+	err := os.Chdir(o.Dir)
+	if err == nil {
+		err = syscall.Exec(o.Path, args[1:], os.Environ())
+	}
+	return fmt.Errorf("start %s%s: %w", o.Path, asUser(o.User), explainExec(o.Path, o.Dir, err))
 }
 
 // scope is how a supervisor is started as a transient unit of systemd: systemd-run registers its own process as a scope

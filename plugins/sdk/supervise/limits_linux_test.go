@@ -44,9 +44,56 @@ func TestLimits(t *testing.T) {
 			t.Errorf("line %d is %q, want %q", i, got[i], w)
 		}
 	}
-	s.Argv = []string{"/no/such/program"}
-	if _, err := Start(t.Context(), s, nil); err == nil || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("a program that is not there: %v", err)
+}
+
+// TestLimitsRefused: what cannot become the program with its limits, as its user and in its folder, was not started, and
+// Start says why.
+func TestLimitsRefused(t *testing.T) {
+	file := func(text string, mode os.FileMode) string {
+		path := filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	closed := t.TempDir()
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	nobody := &User{Name: "nobody", UID: 65534, GID: 65534}
+	for name, c := range map[string]struct {
+		change func(*Spec)
+		want   string
+		root   bool
+	}{
+		"no program":     {func(s *Spec) { s.Argv = []string{"/no/such/program"} }, "start /no/such/program: no such file", false},
+		"no interpreter": {func(s *Spec) { s.Argv = []string{file("#!/no/such\n", 0o755)} }, "interpreter", false},
+		"not executable": {func(s *Spec) { s.Argv = []string{file("x", 0o644)} }, "permission denied", false},
+		"no folder":      {func(s *Spec) { s.Cwd = "/no/such" }, "working directory", false},
+		"not the user's": {func(s *Spec) { s.Argv, s.User = []string{file("#!/bin/sh\n", 0o700)}, nobody },
+			"as nobody: permission denied", true},
+		"a folder that is not the user's": {func(s *Spec) { s.Cwd, s.User = closed, nobody }, "permission denied", true},
+		"more than the kernel allows":     {func(s *Spec) { s.Limits.OpenFiles = number(1 << 40) }, "limit of open files", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.root && os.Geteuid() != 0 {
+				t.Skip("SKIPPED: only root changes the user")
+			}
+			s := spec(t, "sleep", "600")
+			s.Limits = Limits{CoreBytes: number(0)}
+			c.change(&s)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if _, err := Start(ctx, s, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if st := Look(s.Dir, nil); st.State != Stopped {
+				t.Errorf("left behind: %+v", st)
+			}
+		})
 	}
 }
 

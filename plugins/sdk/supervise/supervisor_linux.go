@@ -42,8 +42,8 @@ func Main() {
 		return
 	}
 	if os.Args[1] == limitArgument {
-		fmt.Fprintln(os.Stderr, "supervisor:", becomeLimited(os.Args[2:]))
-		os.Exit(126)
+		_, _ = unix.Write(failureFD, []byte(becomeLimited(os.Args[2:]).Error()))
+		os.Exit(1)
 	}
 	if err := supervise(); err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor:", err)
@@ -181,9 +181,18 @@ func (s *supervisor) spawn(argv []string) (int, error) {
 	if attr.Dir == "" {
 		attr.Dir = "/"
 	}
-	if path, argv, err = s.spec.Limits.wrap(path, argv, s.spec.User, attr); err != nil {
-		return 0, err
+	if s.spec.Limits != (Limits{}) {
+		return s.forkLimited(path, argv, attr)
 	}
+	pid, err := s.fork(path, argv, attr)
+	if err != nil {
+		return 0, fmt.Errorf("start %s%s: %w", path, asUser(s.spec.User), explainExec(path, attr.Dir, err))
+	}
+	return pid, nil
+}
+
+// fork executes a program, in the control group of the run where there is one.
+func (s *supervisor) fork(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
 	if s.run.Cgroup != "" {
 		done, ok := cgroupAttr(s.run.Cgroup, attr.Sys)
 		defer done()
@@ -194,11 +203,7 @@ func (s *supervisor) spawn(argv []string) (int, error) {
 			attr.Sys.UseCgroupFD = false // an old kernel or a forbidden group: the run is followed without it
 		}
 	}
-	pid, err := syscall.ForkExec(path, argv, attr)
-	if err != nil {
-		return 0, fmt.Errorf("start %s%s: %w", path, asUser(s.spec.User), explainExec(path, attr.Dir, err))
-	}
-	return pid, nil
+	return syscall.ForkExec(path, argv, attr)
 }
 
 // explainExec tells a missing folder from a missing program: the kernel says the same of both.

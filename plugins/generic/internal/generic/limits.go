@@ -78,10 +78,15 @@ func (c config) validateLimits(f *findings) {
 
 // readyLimits says what of the unit and the limits this server cannot do.
 func (a *application) readyLimits(f *findings) {
-	if want := a.config.limits().OpenFiles; want >= 0 && os.Geteuid() != 0 {
-		if own := openFilesAllowed(); uint64(want) > own {
-			f.add("limits[0].open_files", "Run the agent as root, or let it have more.",
-				"only root can allow %d open files: the agent itself may have %d", want, own)
+	l := a.config.limits()
+	for _, one := range []struct {
+		name  string
+		value int64
+		unit  int64
+	}{{"open_files", l.OpenFiles, 1}, {"processes", l.Processes, 1}, {"core_mb", l.CoreMB, mebibyte}} {
+		if most := mostAllowed(one.name); one.value >= 0 && uint64(one.value)*uint64(one.unit) > most {
+			f.add("limits[0]."+one.name, "Write less, or let the agent have more: as root, and by the kernel (sysctl fs.nr_open).",
+				"this server's agent can allow no more than %d", most/uint64(one.unit))
 		}
 	}
 	if a.config.Systemd != systemdUnit {
@@ -94,5 +99,8 @@ func (a *application) readyLimits(f *findings) {
 	}
 	if _, err := exec.LookPath("systemd-run"); err != nil {
 		f.add("systemd", "Install it: it is a part of systemd.", "%v", err)
+	}
+	if os.Geteuid() != 0 {
+		f.add("systemd", `Run the agent as root, or write systemd = "none".`, "only root can make a unit without being asked for a password")
 	}
 }
