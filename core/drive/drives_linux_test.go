@@ -80,11 +80,23 @@ func attach(t testing.TB, image string) string {
 		t.Fatalf("losetup: %v: %s", err, out)
 	}
 	dev := strings.TrimSpace(string(out))
+	f, err := os.OpenFile(dev, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
-			t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
+		if err := f.Close(); err != nil {
+			t.Error(err)
 		}
 	})
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err == nil { // with its last user it goes, also when this process is killed
+		info.Flags |= unix.LO_FLAGS_AUTOCLEAR
+		err = unix.IoctlLoopSetStatus64(int(f.Fd()), info)
+	}
+	if err != nil {
+		t.Fatalf("loop device %s: %v", dev, err)
+	}
 	return dev
 }
 
