@@ -137,12 +137,11 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 
 // arrivals is what the agent before this one has told last of each group, as far as the end of its journal goes.
 func (a *agent) arrivals() []arrival.Notice {
-	newest := a.store.Newest()
-	records, err := a.store.Read(newest-min(newest, presentTail), 0)
+	last, _, err := arrival.Last(a.store)
 	if err != nil {
 		a.log.Warn("what was told of the groups before is not known", "error", err)
 	}
-	return arrival.Newest(records)
+	return last
 }
 
 // ledgerOptions say whose ledger of ownership is written, and about which units.

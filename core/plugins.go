@@ -26,9 +26,6 @@ func knownDir(c *config.Config) string {
 	return filepath.Join(c.Agent.StateDir, "plugins")
 }
 
-// presentTail is in how many records of the journal's end the groups that are here are looked for.
-const presentTail = 5000
-
 // pluginUpgradeWait bounds an upgrade of a plugin: less than its operator's client waits.
 const pluginUpgradeWait = 90 * time.Second
 
@@ -63,20 +60,16 @@ func (b *backend) UpgradePlugin(ctx context.Context, kind string) (string, error
 
 // events tells a plugin of the groups that are here, then what the journal tells from now on (pluginhost.EventFeed).
 func (a *agent) events(ctx context.Context, send func(*pluginv1.EventsRequest) error) error {
-	newest := a.store.Newest()
-	records, err := a.store.Read(newest-min(newest, presentTail), 0)
+	last, upTo, err := arrival.Last(a.store)
 	if err != nil {
 		return err
 	}
-	for _, n := range arrival.Here(records) {
-		if n.Pos > newest { // it is followed
-			continue
-		}
+	for _, n := range arrival.Here(last) {
 		if err := send(pluginEvent(n.Record())); err != nil {
 			return err
 		}
 	}
-	return a.store.Follow(ctx, newest, func(r store.Record) error {
+	return a.store.Follow(ctx, upTo, func(r store.Record) error {
 		if e := pluginEvent(r); e != nil {
 			return send(e)
 		}

@@ -42,13 +42,14 @@ func (l *listener) flags(c *cobra.Command, on []string) {
 	c.Flags().StringSliceVar(&l.on, "on", on, "only groups that came in these `ways`: "+strings.Join(arrival.Events, ", "))
 }
 
-func (l *listener) check() (err error) {
+// prepare looks at the flags, and finds the agent's socket once: later the configuration may be in a change's midst.
+func (l *listener) prepare() (err error) {
 	for _, e := range l.on {
 		if !slices.Contains(arrival.Events, e) {
 			return usage("--on is %q, wanted some of %s", e, strings.Join(arrival.Events, ", "))
 		}
 	}
-	l.app.socket, err = l.app.socketPath() // once: the configuration may be in the midst of a change later
+	l.app.socket, err = l.app.socketPath()
 	return err
 }
 
@@ -104,7 +105,7 @@ the agent, without missing or repeating a line. Nothing waits for the program; f
 		Example: "  orscore notify cache | while read -r line; do echo \"$line\" | jq -r .step; done",
 		Args:    exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := l.check(); err != nil {
+			if err := l.prepare(); err != nil {
 				return err
 			}
 			l.reg.Program, l.errs = args[0], c.ErrOrStderr()
@@ -142,10 +143,11 @@ ORS_Dn_PATH, and ORS_DRIVE_E for the folder of the drive configured as E:.
 
 When FILE has ended, the page of "orscore status --switchover" is shown, and its
 exit code is the command's. If the group leaves before, FILE is asked to end, and
-what is left of it is killed, after ten seconds at most; nothing waits for that.
+what is left of it is killed, after ten seconds at most; nothing waits for that. A
+planned move that did not work and brings the group back lets FILE run again.
 Groups are taken one after the other: give each its own launch if FILE goes on for
-long. The command is what CPQRSGL was: start it from an autostart block or as a service.
-It waits for an agent that is not there yet.`,
+long. The command is what CPQRSGL was: start it from an autostart block or as a
+service. It waits for an agent that is not there yet.`,
 		Example: "  orscore launch --group rocky /usr/local/sbin/rcvrnts\n" +
 			"  orscore launch --keep /usr/local/sbin/each-time",
 		Args: cobra.ArbitraryArgs,
@@ -160,16 +162,15 @@ It waits for an agent that is not there yet.`,
 // launcher runs a program each time a group comes, one after the other.
 type launcher struct {
 	listener
-	keep     bool
-	argv     []string
-	cmd      *cobra.Command
-	ctx      context.Context
-	run      *launched // nil: none; one at a time
-	next     []arrival.Notice
-	stopped  map[string]bool // groups that left while their program ran, or was to run
-	report   control.ReportFunc
-	unsaid   []outcome        // ends of the program that are not in the journal yet
-	patience <-chan time.Time // for that
+	keep    bool
+	argv    []string
+	cmd     *cobra.Command
+	ctx     context.Context
+	run     *launched // nil: none; one at a time
+	next    []arrival.Notice
+	stopped map[string]bool // groups that left while their program ran, or was to run
+	report  control.ReportFunc
+	unsaid  []outcome // ends of the program that are not in the journal yet
 }
 
 // launched is the program, for one group.
@@ -192,7 +193,7 @@ func (l *launcher) command(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return usage("`%s` needs a FILE", c.CommandPath())
 	}
-	if err := l.check(); err != nil {
+	if err := l.prepare(); err != nil {
 		return err
 	}
 	path, err := exec.LookPath(args[0])
@@ -234,6 +235,7 @@ func (l *launcher) loop(ctx context.Context) error {
 			}
 		})
 	}()
+	var patience <-chan time.Time
 	for {
 		var ended chan error
 		if l.run != nil {
@@ -256,14 +258,13 @@ func (l *launcher) loop(ctx context.Context) error {
 			}
 			l.unsaid = append(l.unsaid, o)
 			l.say(o)
-			if l.patience == nil {
-				l.patience = time.After(launchedEnd)
-			}
 			if l.keep {
 				l.begin()
+			} else { // it ends now, and an agent that is away may not come back
+				patience = time.After(launchedEnd)
 			}
-		case <-l.patience:
-			_, _ = fmt.Fprintln(l.errs, "orscore: the agent could not be told")
+		case <-patience:
+			_, _ = fmt.Fprintln(l.errs, "orscore: no agent was there to be told: `orscore status --switchover` will not show it")
 			said = true
 		}
 		if said && len(l.unsaid) > 0 {
@@ -359,11 +360,7 @@ func (l *launcher) say(o outcome) {
 // page shows what became of the oldest end that was not told yet, and returns the end of the command for it.
 func (l *launcher) page(ctx context.Context) error {
 	o := l.unsaid[0]
-	if l.unsaid = l.unsaid[1:]; len(l.unsaid) == 0 {
-		l.patience = nil
-	} else {
-		l.patience = time.After(launchedEnd)
-	}
+	l.unsaid = l.unsaid[1:]
 	if err := l.app.lastSwitchovers(ctx, l.cmd.OutOrStdout(), o.group, false); err != nil {
 		_, _ = fmt.Fprintln(l.errs, "orscore: no status page: "+problem(err))
 	}

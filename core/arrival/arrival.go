@@ -117,9 +117,27 @@ func Newest(records []store.Record) []Notice {
 	return out
 }
 
-// Here returns the newest notice of each group that is on this server, or is coming or leaving, oldest first.
-func Here(records []store.Record) []Notice {
-	return slices.DeleteFunc(Newest(records), func(n Notice) bool { return n.Step == Left })
+// Journal is what is read of a server's journal.
+type Journal interface {
+	Newest() uint64                                      // position of its last record
+	Read(after uint64, last int) ([]store.Record, error) // all behind a position; last 0: all
+}
+
+// tail is in how many records of a journal's end its groups are looked for.
+const tail = 5000
+
+// Last returns the newest notice of each group, oldest first, as far as the end of the journal goes, and the position
+// up to which that is so: what is behind it is still to be followed.
+func Last(j Journal) (all []Notice, upTo uint64, err error) {
+	upTo = j.Newest()
+	records, err := j.Read(upTo-min(upTo, tail), 0)
+	records = slices.DeleteFunc(records, func(r store.Record) bool { return r.Pos > upTo })
+	return Newest(records), upTo, err
+}
+
+// Here returns those of all notices whose group is on this server, or is coming or leaving.
+func Here(all []Notice) []Notice {
+	return slices.DeleteFunc(slices.Clone(all), func(n Notice) bool { return n.Step == Left })
 }
 
 // Letters are those of the drives as mounted, for a sentence.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/store"
 )
 
@@ -59,9 +60,8 @@ type RestartRequest struct {
 
 // Journal is what operators read of core/store, and where a registered program's reports are written down.
 type Journal interface {
-	Read(after uint64, last int) ([]store.Record, error)
+	arrival.Journal
 	Follow(ctx context.Context, after uint64, fn func(store.Record) error) error
-	Newest() uint64
 	Append(*store.Record) error
 }
 

@@ -26,7 +26,6 @@ const (
 	reportText   = 1000        // bytes of a report's sentence, of a group's and of a program's name
 	mostGroups   = 100         // of one registration
 	registerWait = 5 * time.Second
-	presentTail  = 5000 // records in which the groups that are here are looked for
 )
 
 // programs are those that are registered now.
@@ -72,10 +71,12 @@ func (s *service) Notify(stream controlv1.ControlService_NotifyServer) error {
 		return stream.Send(m)
 	}
 	journal := s.backend.Journal()
-	after, newest := reg.After, journal.Newest()
-	present := after == 0
-	if present || after > newest {
-		after = newest
+	last, after, err := arrival.Last(journal)
+	switch {
+	case err != nil:
+		return toWire(err)
+	case reg.After > 0:
+		after, last = min(after, reg.After), nil
 	}
 	remove := s.programs.add(&Program{Name: reg.Program, By: peerOf(ctx), Groups: orEmpty(reg.Groups), Since: time.Now()})
 	defer remove()
@@ -87,8 +88,10 @@ func (s *service) Notify(stream controlv1.ControlService_NotifyServer) error {
 	}
 	err = send(&controlv1.NotifyResponse{Position: after, AtMs: time.Now().UnixMilli(), Step: Registered,
 		Text: reg.Program + " is registered."})
-	if err == nil && present {
-		err = tellPresent(journal, newest, tell)
+	for _, n := range arrival.Here(last) {
+		if err == nil {
+			err = tell(n)
+		}
 	}
 	if err != nil {
 		return toWire(err)
@@ -143,23 +146,6 @@ func (s *service) register(ctx context.Context, stream controlv1.ControlService_
 		}
 		return out, nil
 	}
-}
-
-// tellPresent tells of the groups that are here, as far as the end of the journal knows them.
-func tellPresent(journal Journal, newest uint64, tell func(arrival.Notice) error) error {
-	records, err := journal.Read(newest-min(newest, presentTail), 0)
-	if err != nil {
-		return err
-	}
-	for _, n := range arrival.Here(records) {
-		if n.Pos > newest { // it is followed
-			continue
-		}
-		if err := tell(n); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // takeReports writes down what a program says it did, until it leaves.

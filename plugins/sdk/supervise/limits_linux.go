@@ -26,12 +26,12 @@ type limited struct {
 // failureFD is where a program that could not become the limited one says why; it is closed by becoming it.
 const failureFD = 3
 
-// limitWait is how long a program may take to become the limited one: setting limits and user waits for nobody, entering
-// the working directory and reading the program may wait for a disk.
+// limitWait is how long a program may take to become the limited one: setting limits and user waits for nobody,
+// entering the working directory and reading the program may wait for a disk.
 const limitWait = 30 * time.Second
 
-// forkLimited starts a program that has limits, from its first instruction on: this program, executed again, lowers what
-// it is allowed, gives up its user and becomes the other one. It returns when that has happened.
+// forkLimited starts a program that has limits, from its first instruction on: this program, executed again, lowers
+// what it is allowed, gives up its user and becomes the other one. It returns when that has happened.
 func (s *supervisor) forkLimited(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
 	raw, err := json.Marshal(limited{Path: path, Dir: attr.Dir, Limits: s.spec.Limits, User: s.spec.User})
 	if err != nil {

@@ -85,7 +85,8 @@ func (a *application) readyLimits(f *findings) {
 		unit  int64
 	}{{"open_files", l.OpenFiles, 1}, {"processes", l.Processes, 1}, {"core_mb", l.CoreMB, mebibyte}} {
 		if most := mostAllowed(one.name); one.value >= 0 && uint64(one.value)*uint64(one.unit) > most {
-			f.add("limits[0]."+one.name, "Write less, or let the agent have more: as root, and by the kernel (sysctl fs.nr_open).",
+			f.add("limits[0]."+one.name,
+				"Write less, or let the agent have more: run it as root; the kernel's own bound of open files is fs.nr_open.",
 				"this server's agent can allow no more than %d", most/uint64(one.unit))
 		}
 	}
@@ -101,6 +102,7 @@ func (a *application) readyLimits(f *findings) {
 		f.add("systemd", "Install it: it is a part of systemd.", "%v", err)
 	}
 	if os.Geteuid() != 0 {
-		f.add("systemd", `Run the agent as root, or write systemd = "none".`, "only root can make a unit without being asked for a password")
+		f.add("systemd", `Run the agent as root, or write systemd = "none".`,
+			"only root can make a unit without being asked for a password")
 	}
 }

@@ -42,11 +42,11 @@ func (a *application) beside(in sdk.Instance, other settings) {
 		a.problems.add("replaces", "Name an address that the server has of its own.",
 			"the dummy address %s is one of %s, which moves", a.set.replaces, who)
 	}
-	for i, h := range a.set.hosts[:min(1, len(a.set.hosts))] { // every address has the same names
-		for j, name := range h.Names {
+	if len(a.set.hosts) > 0 && len(other.hosts) > 0 && a.set.hostsFile == other.hostsFile {
+		for i, name := range a.set.hosts[0].Names { // every address has the same
 			taken := func(o string) bool { return strings.EqualFold(o, name) }
-			if other.hostsFile == a.set.hostsFile && len(other.hosts) > 0 && slices.ContainsFunc(other.hosts[0].Names, taken) {
-				a.problems.add(fmt.Sprintf("hosts[%d].names[%d]", i, j), "Give each application names of its own.",
+			if slices.ContainsFunc(other.hosts[0].Names, taken) {
+				a.problems.add(fmt.Sprintf("hosts[0].names[%d]", i), "Give each application names of its own.",
 					"name %q is one of %s, too: a server that has both would find only one of them", name, who)
 			}
 		}
