@@ -198,7 +198,7 @@ func newDrives(c *config.Config, log hclog.Logger) (*drive.Drives, error) {
 func newPlugins(c *config.Config, bootID string, a *agent, log hclog.Logger) *pluginhost.Host {
 	pins := map[string]pluginhost.Pin{}
 	for _, p := range c.Plugins {
-		pins[p.Kind] = pluginhost.Pin{Version: p.Version, SHA256: p.SHA256, Isolate: p.Isolate}
+		pins[p.Kind] = pluginhost.Pin{Version: p.Version, SHA256: p.SHA256, Isolate: p.Isolate, NoTLS: !p.TLS}
 	}
 	o := pluginhost.Options{
 		Dir: c.Agent.PluginDir, KnownDir: knownDir(c), RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir,

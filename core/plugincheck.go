@@ -21,6 +21,7 @@ type PluginCheck struct {
 	Program  string   // path of the plugin
 	Config   string   // file with what stands inside an application's config block; empty: nothing
 	Previous string   // path of an older release; empty: none
+	TLS      bool     // false: the plugin speaks none, as `tls = false` says
 	Only     []string // names of checks; empty: all
 	Start    time.Duration
 	Stop     time.Duration
@@ -29,7 +30,7 @@ type PluginCheck struct {
 
 // Run finds out whether the plugin keeps its contract. What is wrong in the configuration is a ConfigError.
 func (p PluginCheck) Run(ctx context.Context) (plugintest.Report, error) {
-	o := plugintest.Options{Only: p.Only, StartWithin: p.Start, StopWithin: p.Stop, Progress: p.Progress}
+	o := plugintest.Options{NoTLS: !p.TLS, Only: p.Only, StartWithin: p.Start, StopWithin: p.Stop, Progress: p.Progress}
 	var err error
 	if o.Command, err = command(p.Program); err != nil {
 		return plugintest.Report{}, err

@@ -67,6 +67,7 @@ No agent is needed. The exit code is 1 when the plugin has failed a check.`,
 	f := c.Flags()
 	f.StringVar(&p.Config, "config", "", "`file` with the body of an application's config block")
 	f.StringVar(&p.Previous, "previous", "", "older release of the plugin (a `program`), whose handles it has to read")
+	f.BoolVar(&p.TLS, "tls", true, "speak TLS with the plugin; false: as the configuration's tls = false does")
 	f.StringSliceVar(&p.Only, "only", nil, "`checks` to make, with commas between them; default: all")
 	f.DurationVar(&p.Start, "start-timeout", time.Minute, "how `long` a start of the application may take")
 	f.DurationVar(&p.Stop, "stop-timeout", time.Minute, "how `long` a stop may take")

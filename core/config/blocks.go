@@ -286,12 +286,13 @@ func (d *decoder) plugins(root *section) {
 	for _, b := range root.all("plugin") {
 		d.checkName("plugin", b.Labels[0], b.LabelRanges[0])
 		d.checkUnique("plugin block", seen, b.Labels[0], b.LabelRanges[0])
-		s := d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("version", "sha256", "isolate")})
+		s := d.open(b.Body, b.DefRange, &hcl.BodySchema{Attributes: attributes("version", "sha256", "isolate", "tls")})
 		p := Plugin{
 			Kind:    b.Labels[0],
 			Version: s.text("version", "", nil),
 			SHA256:  strings.ToLower(s.text("sha256", "", nil)),
 			Isolate: s.boolean("isolate", false),
+			TLS:     s.boolean("tls", true),
 			Range:   b.DefRange,
 		}
 		if p.Version != "" {

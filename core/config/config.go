@@ -129,6 +129,7 @@ type Plugin struct {
 	Version string // constraint such as ">= 1.2"; empty: any
 	SHA256  string // hex; empty: unpinned, with a warning
 	Isolate bool   // a process for each application
+	TLS     bool   // false: it speaks none, and is known by its process
 	Range   hcl.Range
 }
 

@@ -106,7 +106,7 @@ func wantGood(src, dir string) *Config {
 		Arbitration: Arbitration{Survivor: failover.Second},
 		NetworkCheck: NetworkCheck{Targets: []string{"172.25.36.1", "gateway.example:443"},
 			Timeout: 500 * time.Millisecond},
-		Plugins: []Plugin{{Kind: "generic", Version: ">= 1.2, < 2", Isolate: true,
+		Plugins: []Plugin{{Kind: "generic", Version: ">= 1.2, < 2", Isolate: true, TLS: true,
 			SHA256: strings.Repeat("00112233445566778899aabbccddeeff", 2)}},
 		Groups: []Group{
 			{
@@ -406,6 +406,17 @@ func TestNotes(t *testing.T) {
 		`ORS-2091 no application uses plugin "generic"`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestPluginWithoutTLS(t *testing.T) {
+	src, _ := good(t)
+	c, diags := Parse("config.hcl", []byte(strings.Replace(src, "isolate = true", "tls = false", 1)), Options{Server: "rocky"})
+	if len(diags) > 0 {
+		t.Fatal(text(c, diags))
+	}
+	if c.Plugins[0].TLS || c.Plugins[0].Isolate {
+		t.Errorf("%+v", c.Plugins[0])
 	}
 }
 

@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/orscore/ors/internal/peerpid"
 	"github.com/orscore/ors/plugins/sdk/handshake"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -128,7 +130,7 @@ func firstLine(err error) string {
 }
 
 func (in *instance) clientConfig(socketDir string, run *child) *plugin.ClientConfig {
-	return &plugin.ClientConfig{
+	c := &plugin.ClientConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
 			ProtocolVersion:  handshake.ProtocolVersion,
 			MagicCookieKey:   handshake.MagicCookieKey,
@@ -148,6 +150,12 @@ func (in *instance) clientConfig(socketDir string, run *child) *plugin.ClientCon
 		SyncStderr:       run.prints,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: socketDir},
 	}
+	if in.h.o.Pins[in.kind].NoTLS {
+		c.AutoMTLS = false
+		c.TLSConfig = &tls.Config{} // unused; go-plugin dereferences it when a plugin sends a certificate unasked
+		c.GRPCDialOptions = []grpc.DialOption{grpc.WithTransportCredentials(peerpid.Credentials(run.pid))}
+	}
+	return c
 }
 
 // environment is all that a plugin gets of the agent's environment: secrets of the agent are none of its business.
@@ -191,7 +199,11 @@ func (in *instance) introduce(ctx context.Context, p *process) *Error {
 	defer cancel()
 	info, err := p.service.Info(infoCtx, &pluginv1.InfoRequest{})
 	if err != nil {
-		return fail(CodeStart, "it did not say what it is", broken, err)
+		next := broken
+		if strings.Contains(err.Error(), "does not look like a TLS handshake") {
+			next = fmt.Sprintf("where it cannot speak TLS, write `tls = false` in its block `plugin %q`", in.kind)
+		}
+		return fail(CodeStart, "it did not say what it is", next, err)
 	}
 	p.info, p.protocol = info, p.client.NegotiatedVersion()
 	if info.GetKind() != in.kind {

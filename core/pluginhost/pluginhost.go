@@ -1,5 +1,5 @@
 // Package pluginhost finds, checks, starts and watches plugins, and calls them for the core. Each plugin is a process
-// of its own over hashicorp/go-plugin with mutual TLS.
+// of its own over hashicorp/go-plugin with mutual TLS, or without where the configuration says so.
 //
 // It must never run a plugin whose hash or version is not as pinned, never wait for one without a deadline, and never
 // take a missing answer for "stopped": it reports unknown.
@@ -41,6 +41,7 @@ type Pin struct {
 	Version string // constraint such as ">= 1.2"; empty: any
 	SHA256  string // hex sum of the program; empty: any
 	Isolate bool   // a process for each application
+	NoTLS   bool   // it speaks no TLS: the socket in its private folder must be of the process that was started
 }
 
 // State is what a plugin's process is doing.

@@ -3,8 +3,10 @@ package pluginhost
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -259,6 +261,47 @@ func TestMutualTLS(t *testing.T) {
 	info, err := os.Stat(h.sockets.path)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Fatalf("folder of the sockets: %v, %v", info.Mode(), err)
+	}
+}
+
+// wrap makes a program that runs the installed one of a kind as a shell script says, with its path as $1.
+func wrap(t testing.TB, h *Host, kind, script string) {
+	t.Helper()
+	inner := filepath.Join(h.o.Dir, "inner", filepath.Base(h.program(kind)))
+	err := errors.Join(os.MkdirAll(filepath.Dir(inner), 0o755), os.Rename(h.program(kind), inner),
+		os.WriteFile(h.program(kind), []byte("#!/bin/sh\nset -- "+inner+"\n"+script+"\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWithoutTLS: a plugin that speaks none is known by its process, which the kernel names.
+func TestWithoutTLS(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	s.Close()
+	pemBytes := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.TLS.Certificates[0].Certificate[0]})
+	unasked := "PLUGIN_CLIENT_CERT='" + string(pemBytes) + "' exec \"$1\""
+	for _, c := range []struct {
+		name, script string
+		noTLS        bool
+		says         string // why it is not spoken to; empty: it is
+	}{
+		{"as agreed", `unset PLUGIN_CLIENT_CERT; exec "$1"`, true, ""},
+		{"asked for none", `exec "$1"`, true, ""},
+		{"not agreed", `unset PLUGIN_CLIENT_CERT; exec "$1"`, false, "write `tls = false`"},
+		{"another process serves", `"$1" & wait`, true, "listens on the socket, and not"},
+		{"TLS though not agreed", unasked, true, "it did not say what it is"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newRig(t, quick, map[string]Pin{"good": {NoTLS: c.noTLS}}, "good")
+			wrap(t, h, "good", c.script)
+			ctx := background(t)
+			h.Start(ctx, []string{"good"})
+			_, err := probe(ctx, h, "good", "")
+			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%v; wanted: %q", err, c.says)
+			}
+		})
 	}
 }
 

@@ -53,7 +53,7 @@ func (k *kit) pluginEnds() (string, error) {
 // with those of a process that has ended.
 func (k *kit) coreGone() (string, error) {
 	k.end()
-	p, err := k.spawn(append([]string{"/bin/sh", "-c", `"$@" & wait`, "core"}, k.o.Command...))
+	p, err := k.spawn(k.o.Command, "/bin/sh", "-c", `"$@" & wait`, "core")
 	if err != nil {
 		return "", err
 	}

@@ -49,10 +49,15 @@ func (k *kit) handshake() (string, error) {
 			return "", fmt.Errorf("field %d of the handshake %q has to be %q", i+1, k.plugin.line, want)
 		}
 	}
-	if len(fields) < 6 {
-		return "",
-			fmt.Errorf("the handshake %q has no certificate in field 6: nobody could tell the plugin from another program",
-				k.plugin.line)
+	if k.o.NoTLS {
+		if len(fields) > 5 && fields[5] != "" {
+			return "", fmt.Errorf("the handshake %q has a certificate, and nobody has asked for TLS", k.plugin.line)
+		}
+		return fmt.Sprintf("%s, after %v.", strings.Join(fields[:5], "|"), took.Round(time.Millisecond)), nil
+	}
+	if len(fields) < 6 || fields[5] == "" {
+		return "", fmt.Errorf("the handshake %q has no certificate in field 6: nobody could tell the plugin from another "+
+			"program. One that cannot speak TLS needs `tls = false`, and is checked with --tls=false", k.plugin.line)
 	}
 	der, err := base64.RawStdEncoding.DecodeString(fields[5])
 	if err != nil {
@@ -92,6 +97,9 @@ func (k *kit) cookie() (string, error) {
 
 // mutualTLS calls the plugin as others on this server could.
 func (k *kit) mutualTLS() (string, error) {
+	if k.o.NoTLS {
+		return k.privateSocket()
+	}
 	stranger, err := certificate()
 	if err != nil {
 		return "", err
@@ -128,6 +136,16 @@ func (k *kit) mutualTLS() (string, error) {
 		}
 	}
 	return "Three strangers were refused: without TLS, without a certificate, with one of their own.", nil
+}
+
+// privateSocket stands for certificates: others do not reach a socket in that folder. Who listens there is asked of
+// the kernel with each connection.
+func (k *kit) privateSocket() (string, error) {
+	addr := k.plugin.client.ReattachConfig().Addr
+	if !strings.HasPrefix(addr.String(), k.socketDir()+string(filepath.Separator)) {
+		return "", fmt.Errorf("without TLS the socket %s has to be in the folder that PLUGIN_UNIX_SOCKET_DIR names", addr)
+	}
+	return "Without TLS: the socket is in its private folder, and the process that was started listens.", nil
 }
 
 func certificate() (tls.Certificate, error) {

@@ -28,6 +28,8 @@ type Options struct {
 	Previous []string
 	// Break makes a running application fail, where it has no process that the kit could kill.
 	Break func(context.Context) error
+	// NoTLS is for a plugin that speaks no TLS: `tls = false` of the configuration.
+	NoTLS bool
 	// Only names the checks to run; empty: all.
 	Only []string
 	// StartWithin and StopWithin are what the configuration would give to a start and a stop; 60 s when zero.
@@ -198,7 +200,7 @@ func newKit(ctx context.Context, o Options) (*kit, error) {
 	k := &kit{ctx: ctx, o: o, dir: dir, prints: &output{}}
 	drive := filepath.Join(dir, "E")
 	k.drives = []*pluginv1.Drive{{Letter: "E:", ConfiguredLetter: "E:", Path: drive}}
-	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(drive, 0o755), os.Mkdir(filepath.Join(dir, "run"), 0o700))
+	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(drive, 0o755), os.Mkdir(k.socketDir(), 0o700))
 	if err == nil {
 		k.log, err = os.OpenFile(filepath.Join(dir, "plugin.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	}

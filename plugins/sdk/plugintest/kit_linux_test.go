@@ -24,6 +24,7 @@ type order struct {
 	Command  []string
 	Previous []string
 	Only     []string
+	NoTLS    bool
 }
 
 func TestMain(m *testing.M) {
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 	var o order
 	r, err := Report{}, json.Unmarshal([]byte(raw), &o)
 	if err == nil {
-		r, err = Check(context.Background(), Options{Command: o.Command, Previous: o.Previous, Only: o.Only})
+		r, err = Check(context.Background(), Options{Command: o.Command, Previous: o.Previous, Only: o.Only, NoTLS: o.NoTLS})
 	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(r)
@@ -272,5 +273,52 @@ func TestErrorsAreSkips(t *testing.T) {
 	var s *skip
 	if err := skipped("a %s", "b"); !errors.As(err, &s) || s.why != "a b" {
 		t.Error(err)
+	}
+}
+
+// wrapped makes a program that runs the well-behaved plugin as a shell script says, with its path as $1.
+func wrapped(t *testing.T, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ors-plugin-misbehave")
+	text := "#!/bin/sh\nset -- " + mutant(t, "well") + "\n" + script + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestWithoutTLS: a plugin that speaks none is known by its process and its socket's folder.
+func TestWithoutTLS(t *testing.T) {
+	elsewhere := t.TempDir()
+	for _, c := range []struct {
+		name, command string
+		noTLS         bool
+		failed, says  string // the check that fails, and what it says; empty: none
+	}{
+		{name: "as agreed", command: mutant(t, "well"), noTLS: true},
+		{"not agreed", wrapped(t, `unset PLUGIN_CLIENT_CERT; exec "$1"`), false, "handshake", "is checked with --tls=false"},
+		{"TLS though not agreed", mutant(t, "trusts-everybody"), true, "handshake", "nobody has asked for TLS"},
+		{"another process serves", wrapped(t, `"$1" & wait`), true, "info", "listens on the socket, and not"},
+		{"the socket is elsewhere", wrapped(t, `PLUGIN_UNIX_SOCKET_DIR=`+elsewhere+`; exec "$1"`), true, "mutual-tls",
+			"has to be in the folder"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := inspect(order{
+				Command: []string{c.command}, NoTLS: c.noTLS,
+				Only: []string{"mutual-tls", "info", "start", "plugin-killed", "core-gone"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range r.Findings {
+				t.Logf("%s %s: %s", f.Check, f.Outcome, f.Evidence)
+				if (f.Outcome == Failed) != (f.Check == c.failed) || c.failed == "" && f.Outcome != Passed {
+					t.Errorf("%s %s", f.Check, f.Outcome)
+				}
+				if f.Check == c.failed && !strings.Contains(f.Evidence, c.says) {
+					t.Errorf("%s does not say %q", f.Check, c.says)
+				}
+			}
+		})
 	}
 }

@@ -3,11 +3,13 @@ package plugintest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/orscore/ors/internal/peerpid"
 	"github.com/orscore/ors/plugins/sdk/handshake"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -54,15 +57,20 @@ func (k *kit) launch() error {
 	return err
 }
 
-func (k *kit) spawn(command []string) (*program, error) {
+// socketDir is the folder that the plugin's socket has to be in: nobody else may enter it.
+func (k *kit) socketDir() string { return filepath.Join(k.dir, "run") }
+
+// spawn starts a plugin, directly or as the child of another program that is given it as its last arguments.
+func (k *kit) spawn(command []string, below ...string) (*program, error) {
 	begin := k.logged()
+	command = slices.Concat(below, command)
 	run := &child{cmd: exec.Command(command[0], command[1:]...), exited: make(chan struct{})}
 	run.prints.rest = k.prints
 	run.cmd.Dir = string(os.PathSeparator)
 	run.cmd.Stderr = k.log
 	ownSession(run.cmd)
 	p := &program{run: run}
-	p.client = plugin.NewClient(&plugin.ClientConfig{
+	config := &plugin.ClientConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
 			ProtocolVersion:  handshake.ProtocolVersion,
 			MagicCookieKey:   handshake.MagicCookieKey,
@@ -80,8 +88,19 @@ func (k *kit) spawn(command []string) (*program, error) {
 		Logger:           hclog.NewNullLogger(),
 		SyncStdout:       k.prints,
 		SyncStderr:       k.log,
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: filepath.Join(k.dir, "run")},
-	})
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: k.socketDir()},
+	}
+	if k.o.NoTLS {
+		config.AutoMTLS = false
+		config.TLSConfig = &tls.Config{} // unused; go-plugin dereferences it when a plugin sends a certificate unasked
+		config.GRPCDialOptions = []grpc.DialOption{grpc.WithTransportCredentials(peerpid.Credentials(func() int {
+			if len(below) > 0 {
+				return k.seen.own(run.pid())
+			}
+			return run.pid()
+		}))}
+	}
+	p.client = plugin.NewClient(config)
 	connected := make(chan error, 1)
 	go func() { connected <- p.connect() }()
 	var err error
