@@ -88,6 +88,10 @@ lab-worker: build examples ## let the example plugin in Python protect programs 
 lab-notify: build examples ## let programs that are no plugins be told of groups in the lab (root); results in build/lab-notify.json
 	build/orslab run lab/scenarios/notify.scenario --json build/lab-notify.json --logs build/lab-logs
 
+.PHONY: windows
+windows: ## run the tests of what is done differently on Windows with Wine, which is installed (root)
+	tools/windows/test.sh
+
 .PHONY: mutate
 mutate: ## weaken each row, guard and rule of the decision, one at a time: some test must notice; results in build/mutants.json
 	go test ./core/failover -run '^TestMutants$$' -mutate -v -timeout 60m

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 )
@@ -342,8 +344,10 @@ func fileName(app string) (string, error) {
 		return "", fmt.Errorf("ORS-6005: application name %q has %d bytes, wanted 1 to %d", app, len(app), maxName)
 	}
 	var b strings.Builder
-	for _, c := range []byte(app) {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+	for i, c := range []byte(app) {
+		if i == 0 && runtime.GOOS == "windows" && device.MatchString(app) {
+			fmt.Fprintf(&b, "%%%02x", c)
+		} else if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02x", c)
@@ -351,6 +355,10 @@ func fileName(app string) (string, error) {
 	}
 	return b.String() + handleSuffix, nil
 }
+
+// device are the names that Windows takes for devices, with whatever ending: "Naming Files, Paths, and Namespaces" in
+// Microsoft's documentation.
+var device = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
 
 // appName is the inverse of fileName; false for other files.
 func appName(file string) (string, bool) {

@@ -256,7 +256,7 @@ func TestHandles(t *testing.T) {
 	dir := t.TempDir()
 	s := reopen(t, dir)
 	apps := []string{
-		"db", "DB", "../../etc/passwd", "rocky/db", ".", "100%", "naïve", "a.b", strings.Repeat("x", 64), "con",
+		"db", "DB", "../../etc/passwd", "rocky/db", ".", "100%", "naïve", "a.b", strings.Repeat("x", 64), "con", "lpt1", "com",
 	}
 	for i, app := range apps {
 		if err := s.SaveHandle(app, uint32(i), []byte(app)); err != nil {

@@ -265,7 +265,7 @@ func TestProcessesRace(t *testing.T) {
 	var outs [2]strings.Builder
 	var cmds [2]*exec.Cmd
 	for i := range cmds {
-		cmds[i] = exec.Command("/proc/self/exe")
+		cmds[i] = exec.Command(os.Args[0])
 		cmds[i].Env = append(os.Environ(), fmt.Sprintf("%s=%d:%s", claimEnv, i+1, path))
 		cmds[i].Stdout, cmds[i].Stderr = &outs[i], os.Stderr
 		if err := cmds[i].Start(); err != nil {
