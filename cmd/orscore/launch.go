@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,11 +184,7 @@ type launched struct {
 }
 
 // outcome is how the program ended.
-type outcome struct {
-	group, text string
-	code        int
-	took        time.Duration
-}
+type outcome control.Report
 
 func (l *launcher) command(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -337,22 +334,23 @@ func (l *launcher) ended(err error) outcome {
 	}
 	run.cancel()
 	l.run = nil
-	o := outcome{group: run.group, took: time.Since(run.began), text: "it has ended" + run.asked + " well"}
+	o := outcome{ID: rand.Text(), Group: run.group, Took: time.Since(run.began),
+		Text: "it has ended" + run.asked + " well"}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
-		o.code, o.text = exit.ExitCode(), fmt.Sprintf("it has ended%s with exit code %d", run.asked, exit.ExitCode())
+		o.Exit, o.Text = exit.ExitCode(), fmt.Sprintf("it has ended%s with exit code %d", run.asked, exit.ExitCode())
 	case err != nil:
-		o.code, o.text = exitFailed, "it has not ended by itself"+run.asked+": "+err.Error()
+		o.Exit, o.Text = exitFailed, "it has not ended by itself"+run.asked+": "+err.Error()
 	}
-	o.text += fmt.Sprintf(" after %.3f s", o.took.Seconds())
-	_, _ = fmt.Fprintf(l.errs, "orscore: %s: %s\n", screen.Clean(l.reg.Program), screen.Clean(o.text))
+	o.Text += fmt.Sprintf(" after %.3f s", o.Took.Seconds())
+	_, _ = fmt.Fprintf(l.errs, "orscore: %s: %s\n", screen.Clean(l.reg.Program), screen.Clean(o.Text))
 	return o
 }
 
 // say tells the agent of an end. Whether it has heard that, it says itself; it is told again when it is back.
 func (l *launcher) say(o outcome) {
-	if l.report != nil && l.report(o.group, o.text, o.code, o.took) != nil {
+	if l.report != nil && l.report(control.Report(o)) != nil {
 		l.report = nil
 	}
 }
@@ -361,7 +359,7 @@ func (l *launcher) say(o outcome) {
 func (l *launcher) page(ctx context.Context) error {
 	o := l.unsaid[0]
 	l.unsaid = l.unsaid[1:]
-	if err := l.app.lastSwitchovers(ctx, l.cmd.OutOrStdout(), o.group, false); err != nil {
+	if err := l.app.lastSwitchovers(ctx, l.cmd.OutOrStdout(), o.Group, false); err != nil {
 		_, _ = fmt.Fprintln(l.errs, "orscore: no status page: "+problem(err))
 	}
 	return o.exit(nil)
@@ -369,8 +367,8 @@ func (l *launcher) page(ctx context.Context) error {
 
 // exit is the end of the command for an outcome; well where it is a good one.
 func (o outcome) exit(well error) error {
-	if o.code != 0 {
-		return &exitError{code: o.code}
+	if o.Exit != 0 {
+		return &exitError{code: o.Exit}
 	}
 	return well
 }

@@ -71,6 +71,7 @@ type Drive struct {
 // Run is what a registered program did.
 type Run struct {
 	Program string        `json:"program"`
+	ID      string        `json:"id,omitempty"` // chosen by the program; empty: none
 	Exit    int           `json:"exit"`
 	Took    time.Duration `json:"took_ns"`
 }
@@ -133,6 +134,19 @@ func Last(j Journal) (all []Notice, upTo uint64, err error) {
 	records, err := j.Read(upTo-min(upTo, tail), 0)
 	records = slices.DeleteFunc(records, func(r store.Record) bool { return r.Pos > upTo })
 	return Newest(records), upTo, err
+}
+
+// Reported says whether the end of the journal has the report of a run already; never of one without an ID.
+func Reported(j Journal, run Run) (bool, error) {
+	if run.ID == "" {
+		return false, nil
+	}
+	newest := j.Newest()
+	records, err := j.Read(newest-min(newest, tail), 0)
+	return slices.ContainsFunc(records, func(r store.Record) bool {
+		n, ok := Of(r)
+		return ok && n.Run != nil && n.Run.ID == run.ID && n.Run.Program == run.Program
+	}), err
 }
 
 // Here returns those of all notices whose group is on this server, or is coming or leaving.

@@ -164,10 +164,15 @@ func (s *service) takeReports(ctx context.Context, stream controlv1.ControlServi
 		if r == nil {
 			continue
 		}
-		rec := arrival.Notice{Step: arrival.Ran, Group: cut(r.GetGroup()), At: time.Now(), Text: cut(r.GetText()),
-			Run: &arrival.Run{Program: program, Exit: int(r.GetExitCode()),
-				Took: time.Duration(r.GetTookMs()) * time.Millisecond}}.Record()
-		if err := s.backend.Journal().Append(&rec); err != nil {
+		run := arrival.Run{Program: program, Exit: int(r.GetExitCode()), ID: cut(r.GetId()),
+			Took: time.Duration(r.GetTookMs()) * time.Millisecond}
+		again, err := arrival.Reported(s.backend.Journal(), run)
+		if !again && err == nil {
+			rec := arrival.Notice{Step: arrival.Ran, Group: cut(r.GetGroup()), At: time.Now(), Text: cut(r.GetText()),
+				Run: &run}.Record()
+			err = s.backend.Journal().Append(&rec)
+		}
+		if err != nil {
 			s.log.Warn("a program's report is lost", "program", program, "error", err)
 			continue
 		}
@@ -217,8 +222,17 @@ type Registration struct {
 	After   uint64   // position behind which to begin; 0: with the groups that are here
 }
 
-// ReportFunc tells the agent what the program did about a group. That it is on disk is told by the step Reported.
-type ReportFunc func(group, text string, exit int, took time.Duration) error
+// Report is what a program did about a group.
+type Report struct {
+	ID    string // of the report; one that comes again is written down once. Empty: each is
+	Group string
+	Text  string // a sentence
+	Exit  int    // code of a run; 0: well
+	Took  time.Duration
+}
+
+// ReportFunc sends a report to the agent. That it is on disk is told by the step Reported.
+type ReportFunc func(Report) error
 
 // Notify registers a program and calls fn for each notice, the first of which has the step Registered and the position
 // from which on is followed, until ctx ends, fn returns an error, or the agent ends. Reports may be sent from any
@@ -234,11 +248,12 @@ func (c *Client) Notify(ctx context.Context, r Registration, fn func(arrival.Not
 	// an error of it is told by Recv, with the reason
 	_ = stream.Send(&controlv1.NotifyRequest{Message: &controlv1.NotifyRequest_Register{Register: register}})
 	var sending sync.Mutex
-	report := func(group, text string, exit int, took time.Duration) error {
+	report := func(r Report) error {
 		sending.Lock()
 		defer sending.Unlock()
 		return fromWire(ctx, c.socket, stream.Send(&controlv1.NotifyRequest{Message: &controlv1.NotifyRequest_Report{
-			Report: &controlv1.Report{Group: group, Text: text, ExitCode: int32(exit), TookMs: took.Milliseconds()}}}))
+			Report: &controlv1.Report{Id: r.ID, Group: r.Group, Text: r.Text, ExitCode: int32(r.Exit),
+				TookMs: r.Took.Milliseconds()}}}))
 	}
 	return each(ctx, c, stream, nil, func(m *controlv1.NotifyResponse) error { return fn(noticeFromWire(m), report) })
 }

@@ -60,7 +60,8 @@ func TestNotify(t *testing.T) {
 					len(n.Drives) != 1 || n.Drives[0] != (arrival.Drive{Letter: "G:", Path: "/ors/G", Configured: "E:"}) {
 					t.Errorf("it was told %+v", n)
 				}
-				if err := report(n.Group, strings.Repeat("ö", 1000), 3, 1500*time.Millisecond); err != nil {
+				if err := report(control.Report{Group: n.Group, Text: strings.Repeat("ö", 1000), Exit: 3,
+					Took: 1500 * time.Millisecond}); err != nil {
 					t.Error(err)
 				}
 			case n.Step == control.Reported: // it is on disk
@@ -109,6 +110,42 @@ func TestNotify(t *testing.T) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("programs that have gone are still registered: %+v, %v", st.Programs, err)
 		}
+	}
+}
+
+// TestReportThatComesAgain: a program whose agent has gone before it has answered says everything again.
+func TestReportThatComesAgain(t *testing.T) {
+	a := &agent{}
+	c := dial(t, serve(t, a, control.Permission{}))
+	for _, r := range []struct{ program, id string }{
+		{"cache", "one"}, {"cache", "one"}, {"cache", "two"}, {"other", "one"}, {"cache", ""}, {"cache", ""},
+	} {
+		err := c.Notify(t.Context(), control.Registration{Program: r.program},
+			func(n arrival.Notice, report control.ReportFunc) error {
+				switch n.Step {
+				case control.Registered:
+					return report(control.Report{ID: r.id, Group: "rocky", Text: "It is done."})
+				case control.Reported:
+					return errEnough
+				}
+				return nil
+			})
+		if !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+	}
+	records, err := a.store.Read(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range records {
+		if n, ok := arrival.Of(r); ok && n.Step == arrival.Ran {
+			got = append(got, n.Run.Program+" "+n.Run.ID)
+		}
+	}
+	if want := []string{"cache one", "cache two", "other one", "cache ", "cache "}; !slices.Equal(got, want) {
+		t.Errorf("on record: %q, want %q", got, want)
 	}
 }
 

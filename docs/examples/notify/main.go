@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -73,7 +74,8 @@ func (p *program) listen(ctx context.Context, socket string) error {
 		}
 		did, failed := p.take(n)
 		if did != "" {
-			report := &controlv1.Report{Group: n.GetGroup(), Text: did}
+			// the same for the same notice: if the answer is lost, and all is told and done again, it is on record once
+			report := &controlv1.Report{Id: strconv.FormatUint(n.GetPosition(), 10), Group: n.GetGroup(), Text: did}
 			if failed != nil {
 				report.Text, report.ExitCode = failed.Error(), 1
 			}

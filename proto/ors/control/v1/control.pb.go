@@ -1167,6 +1167,7 @@ type Report struct {
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`                          // a sentence
 	ExitCode      int32                  `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"` // of a run; 0: well
 	TookMs        int64                  `protobuf:"varint,4,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	Id            string                 `protobuf:"bytes,5,opt,name=id,proto3" json:"id,omitempty"` // chosen by the program: a report that comes again, because its answer was lost, is written down once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1227,6 +1228,13 @@ func (x *Report) GetTookMs() int64 {
 		return x.TookMs
 	}
 	return 0
+}
+
+func (x *Report) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 type NotifyResponse struct {
@@ -1487,12 +1495,13 @@ const file_ors_control_v1_control_proto_rawDesc = "" +
 	"\bRegister\x12\x18\n" +
 	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12\x14\n" +
-	"\x05after\x18\x03 \x01(\x04R\x05after\"h\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"x\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
 	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x17\n" +
-	"\atook_ms\x18\x04 \x01(\x03R\x06tookMs\"\xa8\x02\n" +
+	"\atook_ms\x18\x04 \x01(\x03R\x06tookMs\x12\x0e\n" +
+	"\x02id\x18\x05 \x01(\tR\x02id\"\xa8\x02\n" +
 	"\x0eNotifyResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x13\n" +
 	"\x05at_ms\x18\x02 \x01(\x03R\x04atMs\x12\x12\n" +
