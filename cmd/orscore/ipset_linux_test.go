@@ -1,13 +1,14 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/orscore/ors/internal/netnstest"
 )
 
 func TestMaskBits(t *testing.T) {
@@ -36,12 +37,7 @@ func newIPSetHost(t *testing.T) *ipsetHost {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root to make network namespaces")
 	}
-	h := &ipsetHost{T: t, ns: fmt.Sprintf("orsipset%d", os.Getpid()), dir: t.TempDir()}
-	t.Cleanup(func() {
-		for _, ns := range []string{h.ns, h.ns + "b"} {
-			h.run("ip", "netns", "del", ns)
-		}
-	})
+	h := &ipsetHost{T: t, ns: netnstest.Prefix(t) + "a", dir: t.TempDir()}
 	for _, args := range []string{
 		"netns add NS", "netns add NSb", "-n NS link add eth0 type veth peer name eth0 netns NSb",
 		"-n NS link set eth0 up", "-n NSb link set eth0 up", "-n NSb addr add 172.25.36.44/24 dev eth0",

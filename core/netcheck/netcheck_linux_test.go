@@ -3,7 +3,6 @@ package netcheck
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/orscore/ors/internal/netnstest"
 )
 
 // askEnv makes the test binary ask the targets that it names, in whatever network namespace it was started in.
@@ -54,12 +55,7 @@ func newLAN(t testing.TB) *lan {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
 	}
-	l := &lan{t, fmt.Sprintf("orsnc%d-", os.Getpid())}
-	t.Cleanup(func() {
-		for _, h := range []string{"server", "open", "strict", "switch"} {
-			_ = exec.Command("ip", "netns", "del", l.prefix+h).Run() // it may not have come so far
-		}
-	})
+	l := &lan{t, netnstest.Prefix(t)}
 	l.ip("netns", "add", l.prefix+"switch")
 	l.ip("-n", l.prefix+"switch", "link", "add", "br0", "up", "type", "bridge")
 	for h, addr := range map[string]string{"server": "10.9.0.1/24", "open": "10.9.0.2/24", "strict": "10.9.0.3/24"} {

@@ -1,32 +1,25 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/orscore/ors/internal/netnstest"
 	"github.com/orscore/ors/plugins/sdk/plugintest"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
 // TestContract: the plugin passes the conformance kit with a partition of the stand-in server.
 func TestContract(t *testing.T) {
-	ns := fmt.Sprintf("orsdom%d", os.Getpid())
+	ns := netnstest.Prefix(t) + "domino"
 	f := &fixture{TB: t, ip: "172.25.36.46"}
 	for _, args := range [][]string{
 		{"netns", "add", ns}, {"-n", ns, "link", "set", "lo", "up"}, {"-n", ns, "addr", "add", f.ip + "/32", "dev", "lo"},
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %v: %v %s", args, err, out)
-		}
-		if args[0] == "netns" {
-			t.Cleanup(func() {
-				if out, err := exec.Command("ip", "netns", "del", ns).CombinedOutput(); err != nil {
-					t.Errorf("remove %s: %v %s", ns, err, out)
-				}
-			})
 		}
 	}
 	plugintest.Conform(t, plugintest.Options{

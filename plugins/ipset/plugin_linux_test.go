@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/orscore/ors/internal/netnstest"
 	"github.com/orscore/ors/plugins/sdk/plugintest"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -69,8 +70,7 @@ func newNetwork(t testing.TB) *network {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
 	}
-	n := &network{TB: t, prefix: fmt.Sprintf("ors%d-%d-", os.Getpid(), time.Now().UnixNano()%1e6)}
-	t.Cleanup(n.remove)
+	n := &network{TB: t, prefix: netnstest.Prefix(t)}
 	n.ip("netns", "add", n.ns("switch"))
 	n.ip("-n", n.ns("switch"), "link", "add", "br0", "type", "bridge")
 	n.ip("-n", n.ns("switch"), "link", "set", "br0", "up")
@@ -98,15 +98,6 @@ func newNetwork(t testing.TB) *network {
 }
 
 func (n *network) ns(host string) string { return n.prefix + host }
-
-func (n *network) remove() {
-	for _, host := range []string{"rocky", "apollo", "client", "switch"} {
-		if out, err := exec.Command("ip", "netns", "del", n.ns(host)).CombinedOutput(); err != nil &&
-			!strings.Contains(string(out), "No such file") {
-			n.Errorf("remove %s: %v %s", host, err, out)
-		}
-	}
-}
 
 func (n *network) ip(args ...string) string {
 	n.Helper()
