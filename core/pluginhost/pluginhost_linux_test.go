@@ -289,7 +289,7 @@ func TestWithoutTLS(t *testing.T) {
 		{"as agreed", `unset PLUGIN_CLIENT_CERT; exec "$1"`, true, ""},
 		{"asked for none", `exec "$1"`, true, ""},
 		{"not agreed", `unset PLUGIN_CLIENT_CERT; exec "$1"`, false, "write `tls = false`"},
-		{"another process serves", `"$1" & wait`, true, "listens on the socket, and not"},
+		{"another process serves", `setpriv --pdeathsig KILL "$1" & wait`, true, "listens on the socket, and not"},
 		{"TLS though not agreed", unasked, true, "it did not say what it is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

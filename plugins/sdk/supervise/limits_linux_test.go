@@ -185,6 +185,70 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// shutdownEnv makes this test's binary start a program as a unit, and a service in the agent's place, and shut the server
+// down.
+const shutdownEnv = "ORS_TEST_SHUTDOWN"
+
+func beginShutdown(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r, err := Start(ctx, Spec{Dir: filepath.Join(dir, "supervisor"), Name: "rocky/web", Log: filepath.Join(dir, "log"),
+		Env: []string{"PATH=/usr/bin:/bin"}, Argv: []string{"sleep", "600"},
+		Unit: &Unit{Name: UnitName("rocky", "web"), Description: "ORS application rocky/web"}}, nil)
+	if err != nil {
+		return err
+	}
+	look := fmt.Sprintf("#!/bin/sh\nkill -0 %d && a=alive || a=dead; echo $1 $a >>%s/saw\n", r.Main.PID, dir)
+	for name, text := range map[string]string{
+		"look": look,
+		"agent.service": "[Service]\nType=exec\nExecStart=/bin/sleep 600\nExecStop=/bin/sleep 1\n" +
+			"ExecStop=/run/units/look stop\n",
+		// systemd-poweroff.service, but that it only looks where the other one ends everything
+		"end.service": "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target final.target\n" +
+			"After=shutdown.target final.target\n[Service]\nType=oneshot\nExecStart=/run/units/look end\n",
+	} {
+		if err := os.WriteFile("/run/units/"+name, []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{
+		{"daemon-reload"}, {"start", "agent.service"}, {"start", "--job-mode=replace-irreversibly", "end.service"},
+	} {
+		if out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("systemctl %q: %w: %s", args, err, out)
+		}
+	}
+	r.Stop(ctx, StopHow{Signal: "SIGKILL"})
+	return ctx.Err()
+}
+
+// TestUnitAtShutdown: systemd leaves an application's unit alone while the agent's unit stops, which is what stops the
+// application, and until nothing is left but to end everything.
+func TestUnitAtShutdown(t *testing.T) {
+	if dir := os.Getenv(shutdownEnv); dir != "" {
+		if err := beginShutdown(dir); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: systemd as process 1 of a namespace needs root")
+	}
+	pid := bootSystemd(t)
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nsenter", "-t", fmt.Sprint(pid), "-a", os.Args[0], "-test.run", "^TestUnitAtShutdown$")
+	cmd.Env = append(os.Environ(), shutdownEnv+"="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	saw, err := os.ReadFile(filepath.Join(dir, "saw"))
+	if want := "stop alive\nend alive\n"; err != nil || string(saw) != want {
+		t.Errorf("the application was %q, want %q; %v", saw, want, err)
+	}
+}
+
 // bootSystemd starts systemd as process 1 of namespaces of its own, with no units but its own, and returns its pid.
 func bootSystemd(t *testing.T) int {
 	t.Helper()
@@ -205,8 +269,9 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir /run/units
-printf "[Unit]\nDescription=nothing\n" >/run/units/nothing.target
-export container=ors SYSTEMD_UNIT_PATH=/run/units
+for name in nothing sysinit basic; do printf "[Unit]\nDescription=nothing\n" >/run/units/$name.target; done
+cp /lib/systemd/system/shutdown.target /lib/systemd/system/final.target /run/units/
+export container=ors SYSTEMD_UNIT_PATH=/run/systemd/transient:/run/units
 exec /lib/systemd/systemd --system --unit=nothing.target --log-target=console'`, group)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -216,6 +281,9 @@ exec /lib/systemd/systemd --system --unit=nothing.target --log-target=console'`,
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // and with it process 1 and all below
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("systemd said: %s", said.String())
+		}
 		removeGroups(t, group)
 	})
 	pid := 0
