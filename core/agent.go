@@ -33,9 +33,14 @@ const (
 	staleLeast    = 5 * time.Second
 )
 
+// ErrRestart is the end of an agent that is to be started again.
+var ErrRestart = errors.New("the agent is to be started again")
+
 // Run is one server's recovery agent. It returns when ctx ends (applications are left running and goodbye is said, so
 // that the partner takes nothing over) or when an orderly shutdown has been carried out. When it was asked to let
 // another program take its place, this process becomes that one; if it cannot, the agent goes on.
+//
+// ErrRestart: it has ended in order because a restart was asked for, and is to be started again.
 func Run(ctx context.Context, o Options) error {
 	log := o.logger()
 	c, err := o.load()
@@ -51,7 +56,10 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 		err = a.run(ctx)
-		next := a.node.Successor()
+		next, restart := a.node.Successor()
+		if restart && next == "" && ctx.Err() == nil && err == nil {
+			return ErrRestart
+		}
 		if next == "" || ctx.Err() != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -17,7 +18,10 @@ func (a *app) agentCommand() *cobra.Command {
 		Short: "Run this server's recovery agent",
 		Long: `Run this server's recovery agent in the foreground until SIGTERM or SIGINT. It
 then says goodbye to its partner and leaves the applications running: nothing
-moves. To end applications, too, use "orscore shutdown".`,
+moves. To end applications, too, use "orscore shutdown".
+
+The exit code is 6 when "orscore restart" was said: whoever keeps the agent
+running is to start it again, which after "orscore shutdown" nobody should.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch o.LogLevel {
@@ -26,7 +30,11 @@ moves. To end applications, too, use "orscore shutdown".`,
 				return usage("--log-level is %q, wanted trace, debug, info, warn or error", o.LogLevel)
 			}
 			o.ConfigPath, o.Server, o.Out = a.config, a.server, c.ErrOrStderr()
-			return core.Run(c.Context(), o)
+			err := core.Run(c.Context(), o)
+			if errors.Is(err, core.ErrRestart) {
+				return &exitError{code: exitRestart}
+			}
+			return err
 		},
 	}
 	f := c.Flags()

@@ -36,6 +36,7 @@ const (
 	exitNoAgent   = 3
 	exitRefused   = 4
 	exitNotNormal = 5
+	exitRestart   = 6 // of the agent only
 )
 
 func main() { os.Exit(run()) }
@@ -127,7 +128,8 @@ func newRoot() *cobra.Command {
 		Long: `orscore is ORS on one server: the recovery agent, and what operators ask of it.
 
 Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 no agent answers; 4
-refused, nothing was changed; 5 not normal (status --exit-code).
+refused, nothing was changed; 5 not normal (status --exit-code); 6 the agent is
+to be started again.
 
 Every message has a code; "orscore explain CODE" tells what it means and what to
 do.`,

@@ -90,12 +90,13 @@ func (n *Node) Restart(ctx context.Context, r control.RestartRequest) (string, e
 	return fmt.Sprintf("the agent ends; applications go on, and %s waits %v for it", n.peer, r.Within), nil
 }
 
-// Successor is the program that is to take the agent's place when Run has returned; empty: none.
-func (n *Node) Successor() string {
+// Successor is what is to follow when Run has returned: nothing, where no restart was asked for; otherwise the program
+// that takes the agent's place, or empty where whoever keeps the agent running starts it again.
+func (n *Node) Successor() (program string, restart bool) {
 	if p := n.successor.Load(); p != nil {
-		return *p
+		return *p, true
 	}
-	return ""
+	return "", false
 }
 
 // Clear lets a group that is blocked or faulted try again.

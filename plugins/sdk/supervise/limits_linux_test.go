@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/orscore/ors/internal/systemdtest"
 )
 
 func number(n uint64) *uint64 { return &n }
@@ -157,13 +157,7 @@ func TestUnit(t *testing.T) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: systemd as process 1 of a namespace needs root")
-	}
-	pid := bootSystemd(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "nsenter", "-t", fmt.Sprint(pid), "-a", os.Args[0], "-test.run", "^TestUnit$")
+	cmd := systemdtest.Boot(t).Command(os.Args[0], "-test.run", "^TestUnit$", "-test.timeout", "2m")
 	cmd.Env = append(os.Environ(), unitEnv+"="+t.TempDir())
 	out, err := cmd.CombinedOutput()
 	line, _, _ := bytes.Cut(out, []byte("\n"))
@@ -199,23 +193,14 @@ func beginShutdown(dir string) error {
 		return err
 	}
 	look := fmt.Sprintf("#!/bin/sh\nkill -0 %d && a=alive || a=dead; echo $1 $a >>%s/saw\n", r.Main.PID, dir)
-	for name, text := range map[string]string{
-		"look": look,
-		"agent.service": "[Service]\nType=exec\nExecStart=/bin/sleep 600\nExecStop=/bin/sleep 1\n" +
-			"ExecStop=/run/units/look stop\n",
-		// systemd-poweroff.service, but that it only looks where the other one ends everything
-		"end.service": "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target final.target\n" +
-			"After=shutdown.target final.target\n[Service]\nType=oneshot\nExecStart=/run/units/look end\n",
-	} {
-		if err := os.WriteFile("/run/units/"+name, []byte(text), 0o755); err != nil {
-			return err
-		}
+	if err := os.WriteFile("/run/units/look", []byte(look), 0o755); err != nil {
+		return err
 	}
-	for _, args := range [][]string{
-		{"daemon-reload"}, {"start", "agent.service"}, {"start", "--job-mode=replace-irreversibly", "end.service"},
+	for _, argv := range [][]string{
+		{"systemctl", "daemon-reload"}, {"systemctl", "start", "agent.service"}, systemdtest.ShutDown(),
 	} {
-		if out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("systemctl %q: %w: %s", args, err, out)
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%q: %w: %s", argv, err, out)
 		}
 	}
 	r.Stop(ctx, StopHow{Signal: "SIGKILL"})
@@ -231,14 +216,11 @@ func TestUnitAtShutdown(t *testing.T) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: systemd as process 1 of a namespace needs root")
-	}
-	pid := bootSystemd(t)
-	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "nsenter", "-t", fmt.Sprint(pid), "-a", os.Args[0], "-test.run", "^TestUnitAtShutdown$")
+	m, dir := systemdtest.Boot(t), t.TempDir()
+	m.Write(t, "agent.service", "[Service]\nType=exec\nExecStart=/bin/sleep 600\nExecStop=/bin/sleep 1\n"+
+		"ExecStop=/run/units/look stop\n")
+	m.Write(t, "end", "#!/bin/sh\nexec /run/units/look end\n")
+	cmd := m.Command(os.Args[0], "-test.run", "^TestUnitAtShutdown$", "-test.timeout", "2m")
 	cmd.Env = append(os.Environ(), shutdownEnv+"="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -247,76 +229,4 @@ func TestUnitAtShutdown(t *testing.T) {
 	if want := "stop alive\nend alive\n"; err != nil || string(saw) != want {
 		t.Errorf("the application was %q, want %q; %v", saw, want, err)
 	}
-}
-
-// bootSystemd starts systemd as process 1 of namespaces of its own, with no units but its own, and returns its pid.
-func bootSystemd(t *testing.T) int {
-	t.Helper()
-	mount := cgroupMount()
-	if mount == "" {
-		t.Skip("SKIPPED: no control groups of version 2 on this machine")
-	}
-	group := filepath.Join(mount, fmt.Sprintf("ors-test-%d", os.Getpid()))
-	if err := os.Mkdir(group, 0o755); err != nil {
-		t.Skipf("SKIPPED: no control group can be made: %v", err)
-	}
-	cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec unshare --pid --mount --cgroup --uts --ipc --fork \
-  --kill-child sh -c '
-set -e
-mount --make-rprivate /
-mount -t proc proc /proc
-mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /sys/fs/cgroup
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir /run/units
-for name in nothing sysinit basic; do printf "[Unit]\nDescription=nothing\n" >/run/units/$name.target; done
-cp /lib/systemd/system/shutdown.target /lib/systemd/system/final.target /run/units/
-export container=ors SYSTEMD_UNIT_PATH=/run/systemd/transient:/run/units
-exec /lib/systemd/systemd --system --unit=nothing.target --log-target=console'`, group)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // and with it process 1 and all below
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("systemd said: %s", said.String())
-		}
-		removeGroups(t, group)
-	})
-	pid := 0
-	await(t, "systemd", func() bool {
-		var n int
-		children := fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid)
-		if raw, err := os.ReadFile(children); err != nil || len(raw) == 0 {
-			return false
-		} else if _, err := fmt.Sscan(string(raw), &n); err != nil {
-			return false
-		}
-		out, _ := exec.Command("nsenter", "-t", fmt.Sprint(n), "-a", "systemctl", "is-system-running").Output()
-		pid = n
-		return strings.TrimSpace(string(out)) == "running"
-	})
-	return pid
-}
-
-// removeGroups removes a control group with all below it, once their processes are gone.
-func removeGroups(t *testing.T, top string) {
-	t.Helper()
-	await(t, "empty control groups", func() bool {
-		var all []string
-		_ = filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				all = append(all, path)
-			}
-			return nil
-		})
-		for i := len(all) - 1; i >= 0; i-- {
-			_ = unix.Rmdir(all[i])
-		}
-		_, err := os.Stat(top)
-		return errors.Is(err, os.ErrNotExist)
-	})
 }
