@@ -92,6 +92,11 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 		Short: "Print the reference page of a plugin, from what it says of itself",
 		Args:  exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if name := filepath.Base(args[0]); name != args[0] {
+				kind, _, _ := strings.Cut(strings.TrimPrefix(name, "ors-plugin-"), "_")
+				return usage("%q is a path, and a kind is wanted: `orscore plugin docs %s --plugin-dir %s`", args[0], kind,
+					filepath.Dir(args[0]))
+			}
 			info, schema, err := core.DescribePlugin(c.Context(), a.options(c.ErrOrStderr()), dir, args[0])
 			if err != nil {
 				return err
