@@ -15,6 +15,7 @@ import (
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/control/screen"
 	"github.com/orscore/ors/core/plugindoc"
+	"github.com/orscore/ors/plugins/sdk/handshake"
 	"github.com/orscore/ors/plugins/sdk/scaffold"
 )
 
@@ -93,7 +94,10 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 		Args:  exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if name := filepath.Base(args[0]); name != args[0] {
-				kind, _, _ := strings.Cut(strings.TrimPrefix(name, "ors-plugin-"), "_")
+				kind, _, ok := handshake.SplitProgram(strings.TrimSuffix(name, ".exe"))
+				if !ok {
+					kind = "KIND"
+				}
 				return usage("%q is a path, and a kind is wanted: `orscore plugin docs %s --plugin-dir %s`", args[0], kind,
 					filepath.Dir(args[0]))
 			}

@@ -17,13 +17,12 @@ import (
 	"github.com/hashicorp/go-version"
 
 	"github.com/orscore/ors/internal/safefile"
+	"github.com/orscore/ors/plugins/sdk/handshake"
 )
 
 // The plugin folder holds programs called ors-plugin-KIND and ors-plugin-KIND_VERSION, any number of a kind side by
 // side. Of those that are as pinned and fit the version constraint, the newest serves. A version in a name is what the
 // program must say of itself; the version of one without is what it says.
-
-const programPrefix = "ors-plugin-"
 
 // candidate is a program that may serve a kind.
 type candidate struct {
@@ -43,26 +42,23 @@ func (c *candidate) same(other *candidate) bool {
 
 // program is the path of a kind's program that has no version in its name.
 func (h *Host) program(kind string) string {
-	return filepath.Join(h.o.Dir, programPrefix+kind+programSuffix)
+	return filepath.Join(h.o.Dir, handshake.ProgramPrefix+kind+programSuffix)
 }
 
 // splitName takes the name of a program file apart; claimed is nil when it has no version.
 func splitName(name string) (kind string, claimed *version.Version, ok bool) {
-	rest, ok := strings.CutPrefix(name, programPrefix)
-	if !ok {
+	name, ok = strings.CutSuffix(name, programSuffix)
+	if !ok || strings.HasSuffix(name, safefile.Old) {
 		return "", nil, false
 	}
-	if rest, ok = strings.CutSuffix(rest, programSuffix); !ok || rest == "" || strings.HasSuffix(rest, safefile.Old) {
-		return "", nil, false
+	kind, text, ok := handshake.SplitProgram(name)
+	if ok && text != "" {
+		var err error
+		if claimed, err = version.NewSemver(text); err != nil {
+			return "", nil, false // such as a download that is under way
+		}
 	}
-	i := strings.LastIndexByte(rest, '_')
-	if i <= 0 || i+1 == len(rest) || rest[i+1] < '0' || rest[i+1] > '9' {
-		return rest, nil, true // a kind may have an underscore
-	}
-	if claimed, err := version.NewSemver(rest[i+1:]); err == nil {
-		return rest[:i], claimed, true
-	}
-	return "", nil, false // such as a download that is under way
+	return kind, claimed, ok
 }
 
 // Kinds lists the kinds that have a program in the plugin folder.
@@ -249,7 +245,7 @@ func (h *Host) learnVersion(ctx context.Context, kind string, c *candidate, alon
 // otherVersion refuses a program that is not the version that its name says.
 func otherVersion(kind, path string, got *version.Version) *Error {
 	return &Error{Code: CodeVersion, Kind: kind, What: fmt.Sprintf("%s says that it is version %s", path, got),
-		Next: "name the file after its version: " + programPrefix + kind + "_" + got.String() + programSuffix}
+		Next: "name the file after its version: " + handshake.ProgramPrefix + kind + "_" + got.String() + programSuffix}
 }
 
 // noneOf is the reason why none of a kind's programs may run; of several the first with the code of the first.

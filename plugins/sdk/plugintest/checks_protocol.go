@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -162,8 +161,6 @@ func certificate() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-var kindForm = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
-
 func (k *kit) infoSays() (string, error) {
 	info, err := call(k, "Info", shortCall, k.plugin.service.Info, &pluginv1.InfoRequest{})
 	if err != nil {
@@ -171,16 +168,19 @@ func (k *kit) infoSays() (string, error) {
 	}
 	k.info = info
 	name := strings.TrimSuffix(filepath.Base(programOf(k.o.Command)), ".exe")
-	kind, named := strings.CutPrefix(name, "ors-plugin-")
-	_, verr := version.NewSemver(info.GetVersion())
+	kind, claimed, named := handshake.SplitProgram(name)
+	says, verr := version.NewSemver(info.GetVersion())
+	wants, cerr := version.NewSemver(claimed)
+	why := handshake.CheckKind(info.GetKind())
 	switch {
-	case !kindForm.MatchString(info.GetKind()):
-		return "", fmt.Errorf("the kind %q has to be lower-case letters, digits, - and _, and begin with a letter",
-			info.GetKind())
+	case why != "":
+		return "", fmt.Errorf("the kind %q %s", info.GetKind(), why)
 	case named && kind != info.GetKind():
 		return "", fmt.Errorf("the program %s serves the kind %q: the core would not run it", name, info.GetKind())
 	case verr != nil:
 		return "", fmt.Errorf("the version %q is no semantic version such as 1.4.0", info.GetVersion())
+	case claimed != "" && (cerr != nil || !wants.Equal(says)):
+		return "", fmt.Errorf("the program %s is of version %s: the core would not run it", name, info.GetVersion())
 	case strings.TrimSpace(info.GetDescription()) == "" || strings.Contains(info.GetDescription(), "\n"):
 		return "", fmt.Errorf("the description %q has to be one sentence", info.GetDescription())
 	}

@@ -322,3 +322,27 @@ func TestWithoutTLS(t *testing.T) {
 		})
 	}
 }
+
+// TestProgramNames: the name of a program may have a version, which is then that of the plugin.
+func TestProgramNames(t *testing.T) {
+	raw, err := os.ReadFile(mutant(t, "well"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, says := range map[string]string{
+		"ors-plugin-misbehave_1.0.0": "", "ors-plugin-misbehave_1.0": "", "anything": "",
+		"ors-plugin-misbehave_1.0.1": "is of version 1.0.0", "ors-plugin-misbehave_1.x": "is of version 1.0.0",
+		"ors-plugin-lamp_1.0.0": `serves the kind "misbehave"`,
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, raw, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r, err := inspect(order{Command: []string{path}, Only: []string{"info"}})
+		i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.Check == "info" })
+		if err != nil || i < 0 || (says == "") != (r.Findings[i].Outcome == Passed) ||
+			!strings.Contains(r.Findings[i].Evidence, says) {
+			t.Errorf("%s: %+v, %v; want %q", name, r, err, says)
+		}
+	}
+}

@@ -11,9 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"text/template"
+
+	"github.com/orscore/ors/plugins/sdk/handshake"
 )
 
 //go:embed template
@@ -27,13 +28,10 @@ type Plugin struct {
 	SDK     string // folder with that module, to be used instead of a published version; empty: none
 }
 
-var kind = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,30}$`)
-
 // Write makes the folder and the files of the plugin in it, and returns their paths.
 func (p Plugin) Write(dir string) ([]string, error) {
-	if !kind.MatchString(p.Name) {
-		return nil, fmt.Errorf("%q cannot be the kind of a plugin: a small letter, then small letters, digits, - and _",
-			p.Name)
+	if why := handshake.CheckKind(p.Name); why != "" {
+		return nil, fmt.Errorf("%q cannot be the kind of a plugin: it %s", p.Name, why)
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		if errors.Is(err, fs.ErrExist) {
