@@ -101,6 +101,9 @@ func report(w io.Writer, err error) {
 	if text == "" {
 		return
 	}
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
 	code, what := codes.Split(text)
 	what = strings.TrimSuffix(screen.Clean(what), ".")
 	line := "orscore: " + what

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,10 +48,21 @@ No agent is needed. The exit code is 1 when the plugin has failed a check.`,
 		Args: exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p.Program = args[0]
+			for _, name := range p.Only {
+				if plugintest.Promise(name) == "" {
+					return usage("there is no check %q; the checks are %s", name, strings.Join(plugintest.Checks(), ", "))
+				}
+			}
+			if p.Start <= 0 || p.Stop <= 0 {
+				return usage("--start-timeout and --stop-timeout are more than 0")
+			}
 			if !asJSON {
 				p.Progress = func(f plugintest.Finding) { printFinding(c.OutOrStdout(), f) }
 			}
-			r, err := p.Run(c.Context())
+			// Also when nobody reads on, what was started has to end first.
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGPIPE)
+			defer stop()
+			r, err := p.Run(ctx)
 			if err != nil {
 				return err
 			}

@@ -115,18 +115,15 @@ func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) 
 	if err == nil {
 		return p, nil
 	}
+	sleep(context.Background(), drain, run.exited) // who prints nothing has mostly ended
+	ended := run.result()
 	run.kill()
 	p.end(0, in.h.lim.dead)
-	what := "it did not start: " + firstLine(err)
+	what := "it did not start: " + handshake.Explain(err, ended)
 	if tail := logTail(logPath, begin); tail != "" {
 		what += "; it said: " + tail
 	}
 	return nil, fail(what, nil)
-}
-
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return strings.TrimSpace(line)
 }
 
 func (in *instance) clientConfig(socketDir string, run *child) *plugin.ClientConfig {

@@ -4,7 +4,10 @@
 // that the core can use it without taking in the SDK.
 package handshake
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 const (
 	// MagicCookieKey is the environment variable by which a plugin knows that the core started it.
@@ -33,6 +36,23 @@ func SplitProgram(name string) (kind, version string, ok bool) {
 		return rest, "", true
 	}
 	return rest[:i], rest[i+1:], true
+}
+
+// Explain puts an error of go-plugin's about a program that has printed no handshake into words. Ended says how its
+// process has ended; empty: it has not.
+func Explain(err error, ended string) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	line, ok := strings.CutPrefix(first, "Unrecognized remote plugin message:")
+	line = strings.TrimSpace(line)
+	switch {
+	case !ok:
+		return strings.TrimSpace(first)
+	case line != "":
+		return fmt.Sprintf("it printed %q instead of the handshake", line)
+	case ended != "":
+		return "it ended without a handshake: " + ended
+	}
+	return "it printed no handshake"
 }
 
 // mostKind is the longest kind: it is a part of the names of files.

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -27,6 +28,20 @@ func TestCheckKind(t *testing.T) {
 		got := CheckKind(kind)
 		if (says == "") != (got == "") || !strings.Contains(got, says) {
 			t.Errorf("CheckKind(%q) = %q, want %q", kind, got, says)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	const unrecognized = "Unrecognized remote plugin message: "
+	for _, c := range []struct{ err, ended, want string }{
+		{unrecognized + "hello", "exit status 1", `it printed "hello" instead of the handshake`},
+		{unrecognized + "\nFailed to read any lines", "exit status 1", "it ended without a handshake: exit status 1"},
+		{unrecognized + "\nFailed to read any lines", "", "it printed no handshake"},
+		{"exec: no such file\nand more", "", "exec: no such file"},
+	} {
+		if got := Explain(errors.New(c.err), c.ended); got != c.want {
+			t.Errorf("%q, %q: %q, want %q", c.err, c.ended, got, c.want)
 		}
 	}
 }

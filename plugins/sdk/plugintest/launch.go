@@ -117,9 +117,10 @@ func (k *kit) spawn(command []string, below ...string) (*program, error) {
 	if err == nil {
 		return p, nil
 	}
+	p.waitEnd(drain) // who prints nothing has mostly ended
+	ended := run.result()
 	p.end()
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return nil, fmt.Errorf("it did not start: %s%s", strings.TrimSpace(first), k.said(begin))
+	return nil, fmt.Errorf("it did not start: %s%s", handshake.Explain(err, ended), k.said(begin))
 }
 
 // environment is all that a plugin gets from the core besides what go-plugin adds.
