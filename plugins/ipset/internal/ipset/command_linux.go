@@ -68,6 +68,9 @@ func (o Order) application(n *adapters) (*application, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q is not an address", o.Address)
 	}
+	if why := unusable(netip.PrefixFrom(addr, addr.BitLen())); why != "" {
+		return nil, fmt.Errorf("%s %s: use an address that a host can have", addr, why)
+	}
 	prefix := netip.PrefixFrom(addr, o.Bits)
 	if o.Bits == 0 {
 		if prefix, err = n.network(addr, o.Adapter); err != nil {
