@@ -143,3 +143,27 @@ func TestSave(t *testing.T) {
 		t.Errorf("left beside it: %v, %v", entries, err)
 	}
 }
+
+// TestSaveBehindALink: the file that a link leads to is replaced, and the link stays.
+func TestSaveBehindALink(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: most users may make no links there")
+	}
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "real.ini"), filepath.Join(dir, "notes.ini")
+	if err := errors.Join(os.WriteFile(path, []byte(paper), 0o640), os.Symlink("real.ini", link)); err != nil {
+		t.Fatal(err)
+	}
+	f := Parse([]byte(paper))
+	if err := f.Set("TCP_TcpIpAddress", "0,172.25.36.45:1352"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Save(link, []byte(paper), f); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	to, lerr := os.Readlink(link)
+	if err != nil || lerr != nil || to != "real.ini" || string(b) != string(f.Bytes()) || string(b) == paper {
+		t.Errorf("the link leads to %q, %v; the file holds %q, %v", to, lerr, b, err)
+	}
+}

@@ -18,6 +18,10 @@ var ErrChanged = errors.New("the file has changed since it was read")
 // with a copy of old beside it. Nothing is written when nothing changes. The caller makes sure that no server runs
 // on it.
 func Save(path string, old []byte, f *File) error {
+	path, err := filepath.EvalSymlinks(path) // a link stays one
+	if err != nil {
+		return err
+	}
 	now, err := os.ReadFile(path)
 	if err != nil {
 		return err
