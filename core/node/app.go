@@ -23,6 +23,7 @@ type app struct {
 	w      *groupWorker
 	cfg    *config.Application
 	failed atomic.Bool // its checks failed: a start must not take it for running
+	doubt  atomic.Bool // they failed, and have not passed since: a restart in place has not helped yet
 
 	cameBy   uint64 // operation by which the group came; the worker's, as attempts
 	attempts uint32 // starts since then
@@ -329,6 +330,9 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 	t := time.NewTicker(p.cfg.Probe.Interval)
 	defer t.Stop()
 	fails := 0
+	if p.doubt.Load() {
+		fails = p.cfg.Probe.Fall - 1
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -346,6 +350,7 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		case r.GetHealth() == pluginv1.Health_HEALTH_OK:
 			fails = 0
 			p.failed.Store(false)
+			p.doubt.Store(false)
 		case r.GetHealth() == pluginv1.Health_HEALTH_FAILED && r.GetEnded():
 			fails = p.cfg.Probe.Fall
 		case r.GetHealth() == pluginv1.Health_HEALTH_FAILED:
@@ -353,6 +358,7 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		}
 		if fails >= p.cfg.Probe.Fall {
 			p.failed.Store(true)
+			p.doubt.Store(true)
 			p.w.n.send(failover.Event{Kind: failover.AppsFailed, Group: p.w.index, Text: p.cfg.Name + " failed its checks"})
 			fails = 0 // told again if it goes on: in maintenance nothing may be done about it yet
 		}

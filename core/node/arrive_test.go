@@ -108,7 +108,8 @@ func TestRestartInPlaceIsAnotherAttempt(t *testing.T) {
 	})
 }
 
-// TestSureEnd: an application that has surely ended is restarted after one probe, one that fails its checks after `fall`.
+// TestSureEnd: an application that has surely ended is restarted after one probe, one that fails its checks after `fall`,
+// and one that fails them still after it was restarted for that, after one.
 func TestSureEnd(t *testing.T) {
 	p := newPair(t)
 	p.up()
@@ -127,10 +128,21 @@ func TestSureEnd(t *testing.T) {
 	if n := failures("start from= attempt=2"); n != 1 {
 		t.Errorf("it had ended, and %d probes said so before it was restarted", n)
 	}
+	p.wait("a probe that it passes", func() bool {
+		p.world.mu.Lock()
+		defer p.world.mu.Unlock()
+		return p.world.passed[app] > 0
+	})
 	p.world.set(func() { p.world.sick[app] = true })
 	const fall = 3 // the default
 	if n := failures("start from= attempt=3"); n < fall {
 		t.Errorf("it failed its checks, and was restarted after %d probes, not %d", n, fall)
+	}
+	p.waitPhase("apollo", "one", "Active") // the restart budget is used up
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	if n := p.world.failures[app]; n < 1 || n >= fall {
+		t.Errorf("a restart had not helped, and %d probes said so before its group moved", n)
 	}
 }
 

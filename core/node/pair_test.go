@@ -66,6 +66,7 @@ type world struct {
 	fail     map[string]string // "server/group/app" -> why a start fails
 	sick     map[string]bool
 	failures map[string]int            // probes that said so
+	passed   map[string]int            // probes that said otherwise
 	missing  bool                      // the plugin's program is not there
 	broken   func(server string) error // why nothing can be started there; nil: it can
 	starts   []string
@@ -159,6 +160,7 @@ func (a apps) Probe(_ context.Context, _ string, r *pluginv1.ProbeRequest) (*plu
 		a.w.failures[key]++
 		return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_FAILED, Ended: !ok}, nil
 	}
+	a.w.passed[key]++
 	return &pluginv1.ProbeResponse{Health: pluginv1.Health_HEALTH_OK}, nil
 }
 
@@ -193,7 +195,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
 	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100,
-		failures: map[string]int{}, leases: map[string]time.Duration{}}
+		failures: map[string]int{}, passed: map[string]int{}, leases: map[string]time.Duration{}}
 	t.Cleanup(func() {
 		if len(p.world.both) > 0 {
 			t.Errorf("started although the other server's could still be heard: %v", p.world.both)

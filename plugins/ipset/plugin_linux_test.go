@@ -576,6 +576,18 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// TestCarrier: an address that nobody can reach has failed, until its adapter has a carrier again.
+func TestCarrier(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24"})
+	f.powerOff("rocky")
+	f.mustStart()
+	f.health(pluginv1.Health_HEALTH_OK)
+	f.powerOff("apollo")
+	f.health(pluginv1.Health_HEALTH_FAILED)
+	f.ip("-n", f.ns("switch"), "link", "set", "apollo", "up")
+	f.health(pluginv1.Health_HEALTH_OK)
+}
+
 func TestNoAdapter(t *testing.T) {
 	f := protect(t, map[string]any{"address": "10.1.1.1/24"})
 	before := f.addresses()

@@ -354,8 +354,8 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 	return sdk.Recovered{State: sdk.Running, Detail: sentence, Handle: &h}
 }
 
-// Probe implements sdk.Application. An adapter without a carrier is no failure of the address: to take it again would
-// not help, and the partner, on the same network, may be no better off.
+// Probe implements sdk.Application. An adapter without a carrier is a failure, though to take the address again does
+// not help: then the group moves, if the partner is ready, and it is not if its own adapter has no carrier either.
 func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 	n, err := readAdapters()
 	if err != nil {
@@ -368,7 +368,7 @@ func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
 	for _, h := range held {
 		if l := n.link(h.LinkIndex); l != nil {
 			if err := unplugged(l); err != nil {
-				return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error() + "."}
+				return sdk.Probed{Health: sdk.Failed, Detail: fmt.Sprintf("Nobody can reach %s: %v.", h.IPNet, err)}
 			}
 		}
 		silent, err := silent(ipOf(*h))
