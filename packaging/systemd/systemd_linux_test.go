@@ -155,9 +155,20 @@ func (s *server) systemctl(args ...string) string {
 	return s.run(s.Command(append([]string{"systemctl"}, args...)...))
 }
 
+// property is one of the agent's service.
 func (s *server) property(name string) string {
 	s.Helper()
 	return s.systemctl("show", "ors.service", "-p", name, "--value")
+}
+
+// staysDown waits until the agent's service is in a state without an agent, and that it is not started again.
+func (s *server) staysDown(state, after string) {
+	s.Helper()
+	s.await("the agent's end after "+after, func() bool { return s.property("ActiveState") == state })
+	time.Sleep(time.Second) // twice RestartSec
+	if got := s.property("ActiveState"); got != state {
+		s.Errorf("after %s the agent is %s", after, got)
+	}
 }
 
 func (s *server) orscore(args ...string) *exec.Cmd {
@@ -239,12 +250,23 @@ func TestUnits(t *testing.T) {
 	s.wantSaid("a kill of the agent", "begun")
 
 	s.run(s.orscore("shutdown"))
-	s.await("the agent's end", func() bool { return s.property("ActiveState") == "inactive" })
-	time.Sleep(time.Second) // twice RestartSec
-	if got := s.property("ActiveState"); got != "inactive" {
-		t.Errorf("after a shutdown of ORS its agent is %s", got)
-	}
+	s.staysDown("inactive", "a shutdown of ORS")
 	s.wantSaid("a shutdown of ORS", "begun stopped")
+	s.systemctl("restart", "ors-shutdown.service")
+	if got := s.systemctl("show", "ors-shutdown.service", "-p", "Result", "--value"); got != "success" {
+		t.Errorf("where no agent was to be shut down the result is %s", got)
+	}
+
+	path := s.dir + "/config.hcl"
+	good, err := os.ReadFile(path)
+	if err = errors.Join(err, os.WriteFile(path, []byte("pair {"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s.systemctl("start", "ors.service")
+	s.staysDown("failed", "a mistake in the configuration")
+	if err := os.WriteFile(path, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
 
 	s.systemctl("start", "ors.service")
 	s.normal(agent)
