@@ -231,12 +231,16 @@ func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, prog
 func (a *application) undo(p plan, st *state) error {
 	fresh := p.fresh()
 	if len(fresh) == len(p.places) {
-		return a.giveUp(st)
+		if err := a.giveUp(st); err != nil {
+			return err
+		}
+		return a.dropState()
 	}
-	return removeAddresses(fresh)
+	return removeAddresses(fresh, st)
 }
 
-// giveUp removes the addresses and what belongs to them, and puts the dummy back, and proves all of it.
+// giveUp removes the addresses and what belongs to them, and puts the dummy back, and proves all of it. The record of
+// them is left to the caller.
 func (a *application) giveUp(st *state) error {
 	all := make([]netip.Addr, 0, len(a.set.addresses))
 	for _, p := range a.set.addresses {
@@ -245,23 +249,20 @@ func (a *application) giveUp(st *state) error {
 	if st != nil {
 		all = append(all, st.former(a.set.addresses)...)
 	}
-	if err := removeAddresses(all); err != nil {
+	if err := removeAddresses(all, st); err != nil {
 		return err
 	}
-	if err := errors.Join(restoreDummy(st), a.removeRoutes(), a.dropHosts(st)); err != nil {
-		return err
-	}
-	return a.dropState()
+	return errors.Join(restoreDummy(st), a.removeRoutes(), a.dropHosts(st))
 }
 
-// removeAddresses takes addresses off whatever adapters they are on, and takes away what kept their leases.
-func removeAddresses(all []netip.Addr) error {
+// removeAddresses takes addresses of ours off whatever adapters they are on, and takes away what kept their leases.
+func removeAddresses(all []netip.Addr, st *state) error {
 	for _, addr := range all {
 		n, err := readAdapters()
 		if err != nil {
 			return err
 		}
-		for held := n.holder(addr); held != nil; held = n.holder(addr) {
+		for held := n.mine(addr, st); held != nil; held = n.mine(addr, st) {
 			if err := n.remove(held); err != nil {
 				return err
 			}
@@ -313,14 +314,18 @@ func (d *dummy) restore(n *adapters) error {
 	return fmt.Errorf("the dummy address %s cannot be put back: adapter %s is gone", d.Prefix, d.Adapter)
 }
 
-// here tells which of the addresses are on an adapter, as sentences.
-func (a *application) here(n *adapters) (held []*netlink.Addr, missing []string, sentence string) {
+// here tells which of the addresses this plugin has on an adapter, as sentences.
+func (a *application) here(n *adapters, st *state) (held []*netlink.Addr, missing []string, sentence string) {
 	var is, isNot []string
 	for _, p := range a.set.addresses {
-		h := n.holder(p.Addr())
+		h := n.mine(p.Addr(), st)
 		if h == nil {
 			missing = append(missing, p.Addr().String())
-			isNot = append(isNot, fmt.Sprintf("%s is on no adapter", p.Addr()))
+			if other := n.holder(p.Addr()); other != nil {
+				isNot = append(isNot, (&foreign{p.Addr(), n.name(other.LinkIndex)}).Error())
+			} else {
+				isNot = append(isNot, fmt.Sprintf("%s is on no adapter", p.Addr()))
+			}
 			continue
 		}
 		held = append(held, h)
@@ -338,11 +343,11 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 	if err != nil {
 		return sdk.Recovered{State: sdk.Unknown, Detail: err.Error()}
 	}
-	held, _, sentence := a.here(n)
+	st, err := a.known(known)
+	held, _, sentence := a.here(n, st)
 	if len(held) == 0 {
 		return sdk.Recovered{State: sdk.Stopped, Detail: sentence}
 	}
-	st, err := a.known(known)
 	if st == nil || err != nil {
 		st = &state{}
 	}
@@ -356,12 +361,16 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 
 // Probe implements sdk.Application. An adapter without a carrier is a failure, though to take the address again does
 // not help: then the group moves, if the partner is ready, and it is not if its own adapter has no carrier either.
-func (a *application) Probe(context.Context, *sdk.Handle) sdk.Probed {
+func (a *application) Probe(_ context.Context, known *sdk.Handle) sdk.Probed {
 	n, err := readAdapters()
 	if err != nil {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error()}
 	}
-	held, missing, sentence := a.here(n)
+	st, err := a.known(known)
+	if err != nil {
+		a.in.Log.Warn("what is on record of the addresses cannot be read", "error", err)
+	}
+	held, missing, sentence := a.here(n, st)
 	if len(missing) > 0 {
 		return sdk.Probed{Health: sdk.Failed, Detail: sentence}
 	}
@@ -402,16 +411,20 @@ func (a *application) stop(known *sdk.Handle, last func() error) sdk.Ended {
 	if err := a.broken(); err != nil {
 		return sdk.Ended{State: sdk.Unknown, Detail: err.Error()}
 	}
-	st, err := a.known(known)
-	if err != nil {
-		a.in.Log.Warn("a dummy address, if there was one, is not put back", "error", err)
+	st, unread := a.known(known)
+	if unread != nil {
+		unread = fmt.Errorf("a dummy address, if there was one, is not put back: %w", unread)
 	}
-	failed := errors.Join(a.giveUp(st), last())
+	failed := errors.Join(a.giveUp(st), unread)
+	if failed == nil {
+		failed = a.dropState()
+	}
+	failed = errors.Join(failed, last())
 	n, err := readAdapters()
 	if err != nil {
 		return sdk.Ended{State: sdk.Unknown, Detail: errors.Join(failed, err).Error()}
 	}
-	held, _, sentence := a.here(n)
+	held, _, sentence := a.here(n, st)
 	switch {
 	case len(held) > 0:
 		return sdk.Ended{State: sdk.Running, Detail: fmt.Sprintf("%s %v", sentence, failed)}

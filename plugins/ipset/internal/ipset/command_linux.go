@@ -31,11 +31,7 @@ func carryOut(ctx context.Context, o Order, say func(string)) error {
 	}
 	addr := a.set.addresses[0].Addr()
 	if held := n.holder(addr); held != nil && st == nil {
-		mine, err := ours(held)
-		switch {
-		case err != nil:
-			return err
-		case mine:
+		if n.ours(held) {
 			return fmt.Errorf("%s is on %s for an application: it moves with its group", addr, n.name(held.LinkIndex))
 		}
 		return fmt.Errorf("%s is on %s already, and not by ORS: it is left alone", addr, n.name(held.LinkIndex))
@@ -95,12 +91,13 @@ func (o Order) application(n *adapters) (*application, error) {
 
 // network gives an address the prefix of the network that it goes into, by the adapters' other addresses.
 func (n *adapters) network(addr netip.Addr, adapter string) (netip.Prefix, error) {
-	pl, err := n.place(netip.PrefixFrom(addr, addr.BitLen()), adapter)
+	if held := n.holder(addr); held != nil {
+		bits, _ := held.Mask.Size()
+		return netip.PrefixFrom(addr, bits), nil
+	}
+	pl, err := n.place(netip.PrefixFrom(addr, addr.BitLen()), adapter, nil)
 	if err != nil {
 		return netip.Prefix{}, err
-	}
-	if pl.held != nil {
-		return pl.prefix, nil
 	}
 	best := 0
 	for _, other := range n.addrs {
@@ -122,7 +119,7 @@ func (a *application) announceByHand(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pl, err := n.place(a.set.addresses[0], a.set.adapter)
+	pl, err := n.place(a.set.addresses[0], a.set.adapter, nil)
 	if err != nil || !hasNeighbours(pl.link) {
 		return err
 	}

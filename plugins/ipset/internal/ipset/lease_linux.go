@@ -40,14 +40,15 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 	if err != nil {
 		return "", err
 	}
-	if held, _, _ := a.here(n); len(held) == 0 && st == nil {
+	if held, _, _ := a.here(n, st); len(held) == 0 && st == nil {
 		return "", nil // they were not taken, or are given up already
 	}
 	var hows []string
 	var errs []error
 	var places []place
+	lapsed := false
 	for _, p := range a.set.addresses {
-		pl, err := n.place(p, a.set.adapter)
+		pl, err := n.place(p, a.set.adapter, st)
 		how := ""
 		if err == nil {
 			how, err = a.keep(n, pl, lease)
@@ -57,9 +58,15 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 			continue
 		}
 		hows, places = append(hows, how), append(places, pl)
-		if pl.held == nil && hasNeighbours(pl.link) {
-			errs = append(errs, announceOnce(pl))
+		if pl.held == nil {
+			lapsed = true
+			if hasNeighbours(pl.link) {
+				errs = append(errs, announceOnce(pl))
+			}
 		}
+	}
+	if lapsed && errors.Join(errs...) == nil {
+		errs = append(errs, a.makeGood(st))
 	}
 	a.in.Background(func(ctx context.Context) {
 		voices, err := openVoices(places)
@@ -69,6 +76,29 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 		a.work(ctx, voices)
 	})
 	return strings.Join(hows, " "), errors.Join(errs...)
+}
+
+// makeGood does again what has gone with addresses whose lease had ended: the kernel drops routes with them.
+func (a *application) makeGood(st *state) error {
+	if st == nil {
+		st = &state{}
+	}
+	n, err := readAdapters()
+	if err != nil {
+		return err
+	}
+	p, err := a.plan(n, st)
+	if err != nil {
+		return err
+	}
+	told := func(name, text string) {
+		a.in.Log.Info("the addresses are here again, after their lease had ended", "step", name, "detail", text)
+	}
+	if err := a.replaceDummy(p.dummy, n, st, told); err != nil {
+		return err
+	}
+	a.putBeside(p, st, told)
+	return nil
 }
 
 // short says whether a gate keeps a lease, not a lifetime.

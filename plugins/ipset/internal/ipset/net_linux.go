@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -34,8 +35,9 @@ var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // adapters is the state of all adapters and their addresses at one moment.
 type adapters struct {
-	links []netlink.Link
-	addrs []netlink.Addr
+	links  []netlink.Link
+	addrs  []netlink.Addr
+	marked []netip.Addr // that bear our mark
 }
 
 func retryDump[T any](list func() ([]T, error)) ([]T, error) {
@@ -56,7 +58,11 @@ func readAdapters() (*adapters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list of addresses: %w", err)
 	}
-	return &adapters{links: links, addrs: addrs}, nil
+	marked, err := retryDump(markedAddresses)
+	if err != nil {
+		return nil, fmt.Errorf("marks of addresses: %w", err)
+	}
+	return &adapters{links: links, addrs: addrs, marked: marked}, nil
 }
 
 func (n *adapters) link(index int) netlink.Link {
@@ -85,6 +91,31 @@ func (n *adapters) holder(addr netip.Addr) *netlink.Addr {
 	return nil
 }
 
+// ours says whether an address that is here was taken by this plugin.
+func (n *adapters) ours(a *netlink.Addr) bool {
+	return strings.HasSuffix(a.Label, labelSuffix) || slices.Contains(n.marked, ipOf(*a))
+}
+
+// mine finds the entry of an address that this plugin has taken: it bears the mark, or is on record, for kernels that
+// keep no mark. What somebody else has put on an adapter is not the group's: the partner may have it.
+func (n *adapters) mine(addr netip.Addr, st *state) *netlink.Addr {
+	held := n.holder(addr)
+	if held == nil || !n.ours(held) && !st.has(addr) {
+		return nil
+	}
+	return held
+}
+
+// foreign is the error of an address that somebody else has put on an adapter of this server.
+type foreign struct {
+	addr    netip.Addr
+	adapter string
+}
+
+func (f *foreign) Error() string {
+	return fmt.Sprintf("%s is on %s already, and not by this plugin", f.addr, f.adapter)
+}
+
 func ipOf(a netlink.Addr) netip.Addr {
 	ip, _ := netip.AddrFromSlice(a.IP)
 	return ip.Unmap()
@@ -98,9 +129,13 @@ type place struct {
 }
 
 // place finds the adapter of an address: where it is, else the one of that name or hardware address, else the one with
-// another address in the narrowest network that contains it.
-func (n *adapters) place(p netip.Prefix, adapter string) (place, error) {
+// another address in the narrowest network that contains it, else the one that the dummy was on, which may have been
+// the only one of its network. An address that is here, but not by this plugin, is an error.
+func (n *adapters) place(p netip.Prefix, adapter string, st *state) (place, error) {
 	if held := n.holder(p.Addr()); held != nil {
+		if n.mine(p.Addr(), st) == nil {
+			return place{}, &foreign{p.Addr(), n.name(held.LinkIndex)}
+		}
 		bits, _ := held.Mask.Size()
 		l := n.link(held.LinkIndex)
 		if l == nil {
@@ -109,13 +144,8 @@ func (n *adapters) place(p netip.Prefix, adapter string) (place, error) {
 		return place{netip.PrefixFrom(p.Addr(), bits), l, held}, nil
 	}
 	if adapter != "" {
-		mac, _ := net.ParseMAC(adapter)
-		for _, l := range n.links {
-			if l.Attrs().Name == adapter || mac != nil && bytes.Equal(l.Attrs().HardwareAddr, mac) {
-				return place{p, l, nil}, nil
-			}
-		}
-		return place{}, fmt.Errorf("there is no adapter %q; there are: %s", adapter, strings.Join(n.names(), ", "))
+		l, err := n.named(adapter)
+		return place{p, l, nil}, err
 	}
 	best, bits := netlink.Link(nil), -1
 	for _, a := range n.addrs {
@@ -127,12 +157,54 @@ func (n *adapters) place(p netip.Prefix, adapter string) (place, error) {
 			best, bits = l, ones
 		}
 	}
+	if best == nil && st != nil && st.Dummy != nil {
+		if d, err := netip.ParsePrefix(st.Dummy.Prefix); err == nil && d.Contains(p.Addr()) {
+			if l, err := n.named(st.Dummy.Adapter); err == nil {
+				best = l
+			}
+		}
+	}
 	if best == nil {
 		return place{}, fmt.Errorf("no adapter has another address in the network of %s; set adapter to one of: %s",
 			p, strings.Join(n.names(), ", "))
 	}
 	return place{p, best, nil}, nil
 }
+
+// named finds an adapter by its name or its hardware address. A port of a bridge or a bond has none of the traffic for
+// addresses, and often the hardware address of the whole.
+func (n *adapters) named(adapter string) (netlink.Link, error) {
+	mac, _ := net.ParseMAC(adapter)
+	var found []netlink.Link
+	var port error
+	for _, l := range n.links {
+		if l.Attrs().Name != adapter && (mac == nil || !bytes.Equal(l.Attrs().HardwareAddr, mac)) {
+			continue
+		}
+		if m := n.link(l.Attrs().MasterIndex); m != nil && slices.Contains(wholes, m.Type()) {
+			port = fmt.Errorf("adapter %s is a port of %s: name that", l.Attrs().Name, m.Attrs().Name)
+			continue
+		}
+		found = append(found, l)
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		var names []string
+		for _, l := range found {
+			names = append(names, l.Attrs().Name)
+		}
+		return nil, fmt.Errorf("adapters %s have the hardware address %s: say which by its name",
+			strings.Join(names, ", "), adapter)
+	case port != nil:
+		return nil, port
+	}
+	return nil, fmt.Errorf("there is no adapter %q; there are: %s", adapter, strings.Join(n.names(), ", "))
+}
+
+// wholes are the types of adapters whose ports have no addresses of their own.
+var wholes = []string{"bridge", "bond", "team", "openvswitch"}
 
 func (n *adapters) names() []string {
 	var out []string
@@ -174,23 +246,6 @@ func withoutIPv6(l netlink.Link, addr netip.Addr) error {
 func hasNeighbours(l netlink.Link) bool {
 	at := l.Attrs()
 	return at.RawFlags&(unix.IFF_NOARP|unix.IFF_LOOPBACK|unix.IFF_POINTOPOINT) == 0 && len(at.HardwareAddr) == 6
-}
-
-// ours says whether an address that is here was taken by this plugin.
-func ours(a *netlink.Addr) (bool, error) {
-	if strings.HasSuffix(a.Label, labelSuffix) {
-		return true, nil
-	}
-	marked, err := retryDump(markedAddresses)
-	if err != nil {
-		return false, fmt.Errorf("marks of addresses: %w", err)
-	}
-	for _, m := range marked {
-		if m == ipOf(*a) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // markedAddresses lists the addresses that bear our mark.

@@ -24,7 +24,7 @@ func (a *application) plan(n *adapters, st *state) (plan, error) {
 	var p plan
 	var errs []error
 	for _, prefix := range a.set.addresses {
-		pl, err := n.place(prefix, a.set.adapter)
+		pl, err := n.place(prefix, a.set.adapter, st)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -56,6 +56,9 @@ func (a *application) planDummy(p *plan, n *adapters, st *state) error {
 	p.dummy = n.holder(a.set.replaces)
 	if p.dummy == nil && (st == nil || st.Dummy == nil) {
 		p.note("dummy", "The dummy address %s is on no adapter: nothing to replace.", a.set.replaces)
+	}
+	if p.dummy != nil && n.ours(p.dummy) {
+		return fmt.Errorf("%s is no dummy: ORS itself has put it on %s", a.set.replaces, n.name(p.dummy.LinkIndex))
 	}
 	if p.dummy != nil && p.dummy.Peer != nil {
 		return fmt.Errorf("the dummy address %s is one end of a point-to-point link and is not replaced", a.set.replaces)

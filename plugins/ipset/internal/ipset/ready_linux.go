@@ -2,6 +2,7 @@ package ipset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -43,7 +44,11 @@ func (a *application) readyAddress(found *findings, n *adapters, st *state, attr
 	if a.set.adapter != "" {
 		at = "adapter"
 	}
-	pl, err := n.place(p, a.set.adapter)
+	pl, err := n.place(p, a.set.adapter, st)
+	if other := new(foreign); errors.As(err, &other) {
+		found.add(attribute, "Take it out of the server's own network configuration: it belongs to the group.", "%v", err)
+		return
+	}
 	if err != nil {
 		found.add(at, "Name an adapter of this server. Where the servers' adapters differ, write for instance: "+
 			`adapter = self == "rocky" ? "eth0" : "ens3".`, "%v", err)
@@ -54,13 +59,6 @@ func (a *application) readyAddress(found *findings, n *adapters, st *state, attr
 	}
 	if err := withoutIPv6(pl.link, p.Addr()); err != nil {
 		found.add(attribute, "Set net.ipv6.conf."+pl.link.Attrs().Name+".disable_ipv6 to 0.", "%v", err)
-	}
-	if pl.held != nil && st == nil {
-		if mine, err := ours(pl.held); err != nil || !mine {
-			found.add(attribute, "Take it out of the server's own network configuration: it belongs to the group.",
-				"%s is on %s already, and not by this plugin", p.Addr(), pl.link.Attrs().Name)
-		}
-		return
 	}
 	for _, other := range n.addrs {
 		bits, _ := other.Mask.Size()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/orscore/ors/plugins/sdk"
 )
@@ -24,6 +25,7 @@ type state struct {
 	Addresses []string `json:"addresses"`
 	Dummy     *dummy   `json:"dummy,omitempty"`      // removed by us, to be put back
 	HostsFile string   `json:"hosts_file,omitempty"` // with a block of ours
+	Boot      string   `json:"boot,omitempty"`       // run of the operating system that all this is of
 }
 
 // dummy is an address as it was.
@@ -51,11 +53,15 @@ func (a *application) loadState() (*state, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("record of the address: %s: %w", path, err)
 	}
+	if s.stale() {
+		return nil, nil
+	}
 	return &s, nil
 }
 
 // saveState is atomic, not synced: after a restart of the server its addresses are as its own configuration says.
 func (a *application) saveState(s *state) error {
+	s.Boot = bootID()
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -81,11 +87,15 @@ func (a *application) dropState() error {
 	return nil
 }
 
-// known is the state on record, else the one of the handle, else nil.
+// known is the state on record, else the one of the handle, else nil. The core keeps handles beyond a restart of the
+// server, after which its addresses are as its own configuration says: one of before says nothing of them.
 func (a *application) known(h *sdk.Handle) (*state, error) {
 	s, err := a.loadState()
-	if err != nil || s != nil || h == nil {
+	if s != nil || h == nil {
 		return s, err
+	}
+	if err != nil {
+		a.in.Log.Warn("the record of the addresses is damaged; what the core has kept of it counts", "error", err)
 	}
 	if h.Version < 1 || h.Version > handleVersion {
 		return nil, fmt.Errorf("this plugin cannot read handles of version %d", h.Version)
@@ -94,10 +104,34 @@ func (a *application) known(h *sdk.Handle) (*state, error) {
 	if err := json.Unmarshal(h.State, s); err != nil {
 		return nil, fmt.Errorf("handle: %w", err)
 	}
+	if s.stale() {
+		return nil, nil
+	}
 	return s, nil
 }
 
+// stale says whether a state is of another run of the operating system.
+func (s *state) stale() bool { return s.Boot != "" && s.Boot != bootID() }
+
+// bootID is the identity of this run of the operating system; empty: not known.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// has says whether an address is on record.
+func (s *state) has(addr netip.Addr) bool {
+	return s != nil && slices.ContainsFunc(s.Addresses, func(text string) bool {
+		p, err := netip.ParsePrefix(text)
+		return err == nil && p.Addr() == addr
+	})
+}
+
 func (s *state) handle() (sdk.Handle, error) {
+	s.Boot = bootID()
 	b, err := json.Marshal(s)
 	return sdk.Handle{Version: handleVersion, State: b}, err
 }
