@@ -125,8 +125,9 @@ func (p *app) ready(ctx context.Context, epoch uint32) error {
 	return errors.Join(errs...)
 }
 
-// up recovers the application when it runs, and starts it when it surely does not. "Unknown" is asked again until ctx
-// ends.
+// up recovers the application when it runs, and starts it when it surely does not, or when its start was cut short:
+// no handle is on record before a start has ended, and a start of what runs finishes what is missing. "Unknown" is
+// asked again until ctx ends.
 func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mounted) error {
 	from := time.Now()
 	a, err := p.request(mounted)
@@ -144,11 +145,17 @@ func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mount
 		return err
 	}
 	caller := p.caller(act.Op, act.Epoch)
-	running, err := p.recover(ctx, caller, a, handle)
+	running, found, err := p.recover(ctx, caller, a, handle)
 	if err != nil {
 		return err
 	}
-	if running && !p.failed.Load() {
+	finished := handle != nil
+	if running && finished {
+		if err := p.save(found); err != nil {
+			return err
+		}
+	}
+	if running && finished && !p.failed.Load() {
 		if err := p.beginLease(ctx, act.Epoch); err != nil {
 			return err
 		}
@@ -156,17 +163,20 @@ func (p *app) up(ctx context.Context, act failover.Action, mounted []drive.Mount
 		p.w.n.stepRecord(p.w.index, "app-recovered "+p.cfg.Name, act.Op, "It was running already.", took(from))
 		return nil
 	}
-	if running {
+	switch {
+	case running && p.failed.Load():
 		if err := p.down(ctx, act); err != nil {
 			return err
 		}
+	case running:
+		handle = found
 	}
 	return p.begin(ctx, act, a, handle)
 }
 
 // recover asks until it is sure.
 func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Application,
-	h *pluginv1.Handle) (bool, error) {
+	h *pluginv1.Handle) (running bool, found *pluginv1.Handle, err error) {
 	for {
 		r, err := p.w.n.o.Plugins.Recover(ctx, p.cfg.Kind, &pluginv1.RecoverRequest{Caller: c, Application: a, Handle: h})
 		detail := r.GetDetail()
@@ -174,13 +184,13 @@ func (p *app) recover(ctx context.Context, c *pluginv1.Caller, a *pluginv1.Appli
 		case err != nil:
 			detail = err.Error()
 		case r.GetState() == pluginv1.RunState_RUN_STATE_RUNNING:
-			return true, p.save(r.GetHandle())
+			return true, r.GetHandle(), nil
 		case r.GetState() == pluginv1.RunState_RUN_STATE_STOPPED:
-			return false, nil
+			return false, nil, nil
 		}
 		p.show("unknown", detail)
 		if !sleepUntil(ctx, 200*time.Millisecond, 0) {
-			return false, fmt.Errorf("it is not known whether it runs: %s", detail)
+			return false, nil, fmt.Errorf("it is not known whether it runs: %s", detail)
 		}
 	}
 }

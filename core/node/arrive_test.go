@@ -146,6 +146,28 @@ func TestSureEnd(t *testing.T) {
 	}
 }
 
+// TestStartCutShort: what a start has begun, whose plugin was killed, is found running, and started again, which
+// finishes it; what an agent finds that was started whole is left alone.
+func TestStartCutShort(t *testing.T) {
+	p := newPair(t)
+	const app = "rocky/one/app"
+	p.world.set(func() { p.world.cut[app] = true })
+	p.up()
+	finished := func(want int) {
+		t.Helper()
+		p.world.mu.Lock()
+		defer p.world.mu.Unlock()
+		if got := p.world.finished[app]; got != want {
+			t.Errorf("%d starts of what ran already, want %d", got, want)
+		}
+	}
+	finished(1)
+	p.sides["rocky"].kill()
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Active")
+	finished(1)
+}
+
 // TestTakeoverThatIsTriedAgain: a takeover that another agent of the same server has to go on with is still one.
 func TestTakeoverThatIsTriedAgain(t *testing.T) {
 	p := newPair(t)

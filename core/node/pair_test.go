@@ -67,6 +67,8 @@ type world struct {
 	sick     map[string]bool
 	failures map[string]int            // probes that said so
 	passed   map[string]int            // probes that said otherwise
+	cut      map[string]bool           // the next start is cut short: its plugin is killed when half of it runs
+	finished map[string]int            // starts of what ran already
 	missing  bool                      // the plugin's program is not there
 	broken   func(server string) error // why nothing can be started there; nil: it can
 	starts   []string
@@ -136,8 +138,16 @@ func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartReq
 	if until, ok := a.w.leases[other]; ok && a.w.running[other] != 0 && (until == 0 || bootclock.Until(until) > 0) {
 		a.w.both = append(a.w.both, fmt.Sprintf("%s, for %v", other, bootclock.Until(until)))
 	}
+	if pid, ok := a.w.running[key]; ok {
+		a.w.finished[key]++
+		return &pluginv1.Handle{Version: 1, State: []byte(fmt.Sprint(pid))}, nil
+	}
 	a.w.pid++
 	a.w.running[key] = a.w.pid
+	if a.w.cut[key] {
+		delete(a.w.cut, key)
+		return nil, errors.New("the plugin has ended")
+	}
 	a.w.starts = append(a.w.starts, key)
 	came := r.GetApplication().GetArrival()
 	a.w.told = append(a.w.told, fmt.Sprintf("%s %s from=%s attempt=%d", key, came.GetEvent(), came.GetFrom(), came.GetAttempt()))
@@ -195,7 +205,7 @@ func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, dir: t.TempDir(), sides: map[string]*side{}}
 	p.world = &world{running: map[string]int{}, fail: map[string]string{}, sick: map[string]bool{}, pid: 100,
-		failures: map[string]int{}, passed: map[string]int{}, leases: map[string]time.Duration{}}
+		failures: map[string]int{}, passed: map[string]int{}, cut: map[string]bool{}, finished: map[string]int{}, leases: map[string]time.Duration{}}
 	t.Cleanup(func() {
 		if len(p.world.both) > 0 {
 			t.Errorf("started although the other server's could still be heard: %v", p.world.both)
