@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -593,6 +594,46 @@ func TestFailure(t *testing.T) {
 			f.healthIs(pluginv1.Health_HEALTH_OK, apollo2)
 		})
 	}
+}
+
+// TestStartCutShort: a plugin that is killed while the port mapper checks its databases has not started the other
+// partition. The probe says that it failed, whoever restarts servers, and the next start finishes it.
+func TestStartCutShort(t *testing.T) {
+	t.Parallel()
+	f := protect(t, nil)
+	f.ini(0, "ServerName="+apollo, "TCPIP_TcpIpAddress=0,"+f.at(0), "TCPIP_PortMapping00="+apollo2+","+f.at(1),
+		"LAB_ConsistencyCheck=2000")
+	crashed := filepath.Join(f.data(0), "lab.running")
+	if err := errors.Join(os.WriteFile(crashed, nil, 0o666), os.Chmod(crashed, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = f.tryStart()
+	}()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(f.data(0), "pid.nbf")); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the port mapper does not run")
+		}
+	}
+	if err := syscall.Kill(f.plugin.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	_ = f.plugin.Close()
+	f.launch()
+	r := f.recover()
+	if r.GetState() != pluginv1.RunState_RUN_STATE_RUNNING {
+		t.Fatalf("recover: %v", r)
+	}
+	f.handle = r.GetHandle()
+	f.healthIs(pluginv1.Health_HEALTH_FAILED, apollo2+" has ended. It was never started")
+	f.start()
+	f.healthIs(pluginv1.Health_HEALTH_OK, apollo2)
 }
 
 // TestWhoAnswers: up is not the same as the right one.

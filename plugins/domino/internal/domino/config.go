@@ -140,7 +140,8 @@ var schema = sdk.Schema{
 type server struct {
 	partition
 	group, app, primary string
-	index               int // in its application
+	release             string // of its application; empty: a later one than 4
+	index               int    // in its application
 	drives              []sdk.Drive
 	at                  netip.AddrPort // invalid when the address is wrong
 }
@@ -190,7 +191,8 @@ func parseAddress(s string) (netip.AddrPort, error) {
 func servers(in sdk.Instance, c config) []server {
 	var out []server
 	for i, p := range c.Partition {
-		s := server{partition: p, group: in.Group, app: in.Name, primary: in.Primary, index: i, drives: in.Drives}
+		s := server{partition: p, group: in.Group, app: in.Name, primary: in.Primary, release: c.Release, index: i,
+			drives: in.Drives}
 		s.at, _ = parseAddress(p.Address) // Validate tells
 		out = append(out, s)
 	}

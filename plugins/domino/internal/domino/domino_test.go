@@ -42,10 +42,15 @@ func paper() [2]config {
 }
 
 // more adds partitions with addresses of their own to an application.
-func more(c *config, drive string, n int) {
+func more(c *config, drive string, n int, numbers ...int) {
 	for i := range n {
+		number := 0
+		if i < len(numbers) {
+			number = numbers[i]
+		}
 		c.Partition = append(c.Partition, partition{
-			Name: fmt.Sprintf("CN=More%d%s/O=Cpqlab", i, drive), Data: fmt.Sprintf("/ors/%s/more/data%d", drive, i),
+			Number: number,
+			Name:   fmt.Sprintf("CN=More%d%s/O=Cpqlab", i, drive), Data: fmt.Sprintf("/ors/%s/more/data%d", drive, i),
 			Address: fmt.Sprintf("172.25.37.%d", 10*int(drive[0]-'A')+i), Port: "TCPIP", User: fmt.Sprintf("more%d%s", i, drive),
 		})
 	}
@@ -102,8 +107,8 @@ var mistakes = map[string]struct {
 }{
 	"the paper's": {func(_, _ *config) {}, nil},
 	"three each": {func(one, two *config) {
-		more(one, "E", 2)
-		more(two, "F", 1)
+		more(one, "E", 2, 4, 5)
+		more(two, "F", 1, 6)
 	}, nil},
 	"six and more of a later release": {func(one, two *config) {
 		one.Release, two.Release = "", "12.0.2"
@@ -209,8 +214,8 @@ var mistakes = map[string]struct {
 		[]string{`rocky warning partition[0].address: … clients do not find`},
 	},
 	"a mapper with too many": {
-		func(_, two *config) {
-			two.Release = ""
+		func(one, two *config) {
+			one.Release, two.Release = "", ""
 			more(two, "F", 5)
 			for i := 2; i < 7; i++ {
 				two.Partition[i].Address = fmt.Sprintf("172.25.36.46:%d", leastMapped+i)
@@ -242,8 +247,21 @@ var mistakes = map[string]struct {
 		func(one, _ *config) { one.Partition[0].HTTP = "rocky:80" }, []string{`rocky error partition[0].http: … "rocky:80"`},
 	},
 	"four on one server": {
-		func(one, _ *config) { more(one, "E", 3) },
+		func(one, _ *config) { more(one, "E", 3, 4, 5, 6) },
 		[]string{`rocky error partition[3].name: … partition 4 at home on rocky; a server of a pair may have 3`},
+	},
+	"no number": {
+		func(_, two *config) { two.Partition[0].Number = 0 }, []string{`apollo error partition[0].number: … has no partition number`},
+	},
+	"release 4 at the other server only": {
+		func(one, two *config) {
+			two.Release = ""
+			more(two, "F", 2, 4, 5)
+		},
+		[]string{`apollo error partition[3].name: … partition 4 at home on apollo`},
+	},
+	"two releases": {
+		func(_, two *config) { two.Release = "4.6" }, []string{`apollo error release: … is of release 4.6, and CN=Rocky`},
 	},
 	"seven": {
 		func(one, two *config) {

@@ -32,20 +32,41 @@ func (f *iniFindings) warn(s server, detail, format string, args ...any) {
 	f.all[len(f.all)-1].Severity = sdk.Warning
 }
 
+// files is what is seen of the files of a server.
+type files struct {
+	there func(string) bool   // whether a file is there
+	real  func(string) string // where it really is, behind links
+}
+
 // inspect looks whether a server with this notes.ini is the one that is configured. own are the partitions of the
-// application; there says whether a file is there.
-func inspect(ini *notesini.File, s server, own []server, onFailure string, there func(string) bool) iniFindings {
+// application, pair those of both servers.
+func inspect(ini *notesini.File, s server, own, pair []server, onFailure string, on files) iniFindings {
 	var f iniFindings
-	if !ini.HasHeader() {
+	if ini.HasBOM() {
+		f.fatal(s, "Save it without one.", "it begins with a byte order mark, which hides its first line")
+	} else if !ini.HasHeader() {
 		f.warn(s, "Put it there.", "the first line is not [Notes]")
 	}
+	f.twice(ini, s)
 	f.ports(ini, s)
-	f.bound(ini, s)
+	f.bound(ini, s, pair)
 	f.mapped(ini, s, own)
-	f.identity(ini, s, there)
-	f.storage(ini, s)
+	f.identity(ini, s, on)
+	f.storage(ini, s, on)
 	f.recovery(ini, s, onFailure)
 	return f
+}
+
+// twice looks for keys that are read here, or by the server, and are there more than once: which line counts is not
+// known.
+func (f *iniFindings) twice(ini *notesini.File, s server) {
+	for _, key := range []string{
+		"Ports", "DisabledPorts", "Directory", "ServerKeyFileName", "KeyFilename", "TRANSLOG_Status", "TRANSLOG_Path",
+	} {
+		if n := ini.Count(key); n > 1 {
+			f.fatal(s, "Leave the right one.", "%s is there %d times", key, n)
+		}
+	}
 }
 
 // list reads a value of names with commas between them.
@@ -84,15 +105,14 @@ func (f *iniFindings) ports(ini *notesini.File, s server) {
 }
 
 // bound looks whether each TCP port of the server is bound to an address, and the one of the group to the right one.
-func (f *iniFindings) bound(ini *notesini.File, s server) {
-	for _, port := range append(portNames(ini), s.Port) {
+func (f *iniFindings) bound(ini *notesini.File, s server, pair []server) {
+	for _, port := range portNames(ini) {
 		if !strings.EqualFold(port, s.Port) {
-			driver, _ := ini.Get(port)
-			_, has := ini.Get(port + "_TcpIpAddress")
-			if kind, _, _ := strings.Cut(driver, ","); strings.EqualFold(strings.TrimSpace(kind), "TCP") && !has {
-				f.fatal(s, "Bind it, or disable it.", "port %s is bound to no address: the server would take it on all", port)
-			}
+			f.boundElsewhere(ini, s, port, pair)
 		}
+	}
+	if v, _ := ini.Get("TCP_EnableIPv6"); s.at.Addr().Is6() && v != "1" {
+		f.fatal(s, "Add TCP_EnableIPv6=1.", "the address %s is of IPv6, which is not switched on", s.at.Addr())
 	}
 	key, want := s.bindingKey(), s.binding()
 	v, ok := ini.Get(key)
@@ -105,6 +125,37 @@ func (f *iniFindings) bound(ini *notesini.File, s server) {
 	case err != nil || at != s.at:
 		f.fatal(s, fmt.Sprintf("Right would be %s=%s; edit_ini = true would write it.", key, want), "%s is %q, not %q", key,
 			v, want)
+	}
+}
+
+// boundElsewhere looks at another port of the server than the one of the group: it must not take an address of the host
+// that it is not bound to, nor one of the pair's partitions.
+func (f *iniFindings) boundElsewhere(ini *notesini.File, s server, port string, pair []server) {
+	driver, ok := ini.Get(port)
+	if !ok {
+		f.warn(s, fmt.Sprintf("Add a line such as %s=TCP, 0, 15, 0, or disable it.", port), "port %s has no line", port)
+		return
+	}
+	if kind, _, _ := strings.Cut(driver, ","); !strings.EqualFold(strings.TrimSpace(kind), "TCP") {
+		return
+	}
+	const next = "Bind it to an address of its own, or disable it."
+	key := port + "_TcpIpAddress"
+	v, has := ini.Get(key)
+	at, err := readBinding(v)
+	switch {
+	case !has:
+		f.fatal(s, next, "port %s is bound to no address: the server would take it on all", port)
+	case ini.Count(key) > 1:
+		f.fatal(s, "Leave the right one.", "%s is there %d times", key, ini.Count(key))
+	case err != nil || at.Addr().IsUnspecified():
+		f.fatal(s, next, "%s is %q: the server would take the port on all addresses", key, v)
+	default:
+		for _, o := range pair {
+			if o.at == at {
+				f.fatal(s, next, "port %s is bound to %s, where %s listens", port, at, o.Name)
+			}
+		}
 	}
 }
 
@@ -204,10 +255,28 @@ func inData(s server, path string) string {
 	return filepath.Join(s.Data, path)
 }
 
-func (f *iniFindings) identity(ini *notesini.File, s server, there func(string) bool) {
-	if id := idFile(ini, s); !there(id) {
+// sameServer compares names of servers, of which a notes.ini may have the canonical or the abbreviated form.
+func sameServer(a, b string) bool {
+	short := func(name string) string {
+		parts := strings.Split(name, "/")
+		for i, p := range parts {
+			if _, v, ok := strings.Cut(p, "="); ok {
+				p = v
+			}
+			parts[i] = strings.TrimSpace(p)
+		}
+		return strings.Join(parts, "/")
+	}
+	return strings.EqualFold(short(a), short(b))
+}
+
+func (f *iniFindings) identity(ini *notesini.File, s server, on files) {
+	if v, ok := ini.Get("ServerName"); ok && v != "" && !sameServer(v, s.Name) {
+		f.err(s, "Is it the right data directory?", "ServerName is %q, not %q", v, s.Name)
+	}
+	if id := idFile(ini, s); !on.there(id) {
 		f.fatal(s, "Copy the server's ID file there.", "the server's ID file %s is missing", id)
-	} else if driveOf(s.drives, id) == nil {
+	} else if driveOf(s.drives, on.real(id)) == nil {
 		f.err(s, "Put it into the data directory.", "the server's ID file %s does not move with the group", id)
 	}
 	if v, ok := ini.Get("Directory"); !ok {
@@ -221,17 +290,21 @@ func (f *iniFindings) identity(ini *notesini.File, s server, there func(string) 
 }
 
 // storage looks whether what belongs to the databases moves with them.
-func (f *iniFindings) storage(ini *notesini.File, s server) {
+func (f *iniFindings) storage(ini *notesini.File, s server, on files) {
+	if real := on.real(s.Data); driveOf(s.drives, real) == nil {
+		f.fatal(s, "Put it on a drive of the group."+known(s.drives),
+			"the data directory is a link to %s, which does not move with the group", real)
+	}
 	if v, _ := ini.Get("TRANSLOG_Status"); v != "1" {
 		f.warn(s, "Turn transaction logging on: then a start after a failure replays the log instead.",
 			"without transaction logging each database is checked for consistency when the server starts after a failure")
-	} else if path, _ := ini.Get("TRANSLOG_Path"); path != "" && driveOf(s.drives, inData(s, path)) == nil {
+	} else if path, _ := ini.Get("TRANSLOG_Path"); driveOf(s.drives, on.real(inData(s, logDir(path)))) == nil {
 		f.err(s, "Put it on the same storage unit as the data directory."+known(s.drives),
 			"the transaction log %s does not move with the group: what is only in it would be missing after a takeover", path)
 	}
 	elsewhere := func(key string) string {
 		path, _ := ini.Get(key)
-		if path == "" || driveOf(s.drives, inData(s, path)) != nil {
+		if path == "" || driveOf(s.drives, on.real(inData(s, path))) != nil {
 			return ""
 		}
 		return path
@@ -243,6 +316,14 @@ func (f *iniFindings) storage(ini *notesini.File, s server) {
 	if path := elsewhere("FTBasePath"); path != "" {
 		f.warn(s, "They are made anew on the partner.", "the full-text indexes in %s do not move with the group", path)
 	}
+}
+
+// logDir is where the transaction log is: without a word, in logdir of the data directory.
+func logDir(path string) string {
+	if path == "" {
+		return "logdir"
+	}
+	return path
 }
 
 // recovery looks that exactly one restarts a server that has failed. What the Server document says is not seen here.
@@ -278,10 +359,23 @@ func edit(ini *notesini.File, s server, own []server) (changed []string, err err
 		return changed, err
 	}
 	read := readMappings(ini, s.Port)
-	for i, w := range mappings(own, s) {
-		if i >= len(read) || !sameMapping(read[i], w) {
-			set(mappingKey(s.Port, i), w)
+	for _, w := range mappings(own, s) {
+		if slices.ContainsFunc(read, func(r string) bool { return sameMapping(r, w) }) {
+			continue
 		}
+		name, _, _ := strings.Cut(w, ",")
+		at := slices.IndexFunc(read, func(r string) bool {
+			n, _, _ := strings.Cut(r, ",")
+			return strings.EqualFold(strings.TrimSpace(n), name)
+		})
+		if at < 0 { // behind those of others
+			at, read = len(read), append(read, w)
+		}
+		if at >= mostMapped {
+			return changed, fmt.Errorf("there is no room for a port mapping of %s: all %d are taken", name, mostMapped)
+		}
+		read[at] = w
+		set(mappingKey(s.Port, at), w)
 	}
 	return changed, err
 }

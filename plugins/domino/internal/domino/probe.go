@@ -37,11 +37,21 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 		}
 	}
 	out.Detail = strings.Join(texts, " ")
-	if out.Health == sdk.Failed && a.config.OnFailure == byDomino {
+	if out.Health == sdk.Failed && a.config.OnFailure == byDomino && a.started(known) {
 		out.Health = sdk.HealthUnknown
 		out.Detail += ` Restarting it is left to Domino's fault recovery (on_failure = "domino").`
 	}
 	return out
+}
+
+// started says whether each server was started here, as far as is on record. Domino restarts none that was not.
+func (a *application) started(known *sdk.Handle) bool {
+	for _, s := range a.servers {
+		if st := a.look(s, known); st.State == supervise.Stopped && st.Run == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (a *application) probeOne(ctx context.Context, s server, known *sdk.Handle) sdk.Probed {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/orscore/ors/plugins/domino/internal/notesini"
 	"github.com/orscore/ors/plugins/sdk"
@@ -65,6 +66,15 @@ func (a *application) userReady(f *findings, s server) {
 	}
 }
 
+// onDisk is how it is on this server.
+var onDisk = files{there: exists, real: func(path string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return path // it is not there yet
+	}
+	return real
+}}
+
 // dataReady reads what is in a data directory that is here.
 func (a *application) dataReady(f *findings, s server) {
 	if !exists(s.Data) {
@@ -85,7 +95,7 @@ func (a *application) dataReady(f *findings, s server) {
 			f.add(s.attribute("data"), "Leave one line of that key.", "%s cannot be edited: %v", s.ini(), err)
 		}
 	}
-	*f = append(*f, inspect(ini, s, a.servers, a.config.OnFailure, exists).all...)
+	*f = append(*f, inspect(ini, s, a.servers, a.pair, a.config.OnFailure, onDisk).all...)
 	if room, ok := freeBytes(s.Data); ok && room < diskPartition {
 		f.warn(s.attribute("data"), "Make room, or the volume larger.", "%d MB are free for %s; each partition needs 100 MB",
 			room/mebibyte, s.Name)

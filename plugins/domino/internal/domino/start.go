@@ -186,7 +186,7 @@ func (a *application) prepareIni(s server, step sdk.Progress) error {
 				s.ini()+notesini.Backup))
 		}
 	}
-	found := inspect(ini, s, a.servers, a.config.OnFailure, exists)
+	found := inspect(ini, s, a.servers, a.pair, a.config.OnFailure, onDisk)
 	if len(found.harm) > 0 {
 		return errors.New(strings.Join(found.harm, "; "))
 	}

@@ -3,12 +3,15 @@ package domino
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // together looks at all partitions of the pair: one day one server runs them all. What two of them must not share is
 // told at the later one, so that it is told once.
-func (f *findings) together(pair, own []server, limited bool) {
+func (f *findings) together(pair, own []server) {
+	// One day all of them are on one host, and there all are of one release.
+	limited := slices.ContainsFunc(pair, func(s server) bool { return major(s.release) == 4 })
 	mine := func(s server) bool { return s.group == own[0].group && s.app == own[0].app }
 	perServer := map[string]int{}
 	for n, s := range pair {
@@ -31,6 +34,10 @@ func (f *findings) together(pair, own []server, limited bool) {
 		}
 	}
 	for _, s := range own {
+		if limited && len(own) > 1 && len(pair) <= mostPerHost && s.Number == 0 {
+			f.add(s.attribute("number"), "Release 4 knows the partitions of a host by NotesServerPartition: number them all, "+
+				"differently on both servers.", "%s has no partition number", s.Name)
+		}
 		f.mapping(s, pair)
 	}
 }
@@ -40,6 +47,10 @@ func (f *findings) shared(s, other server) {
 	of := "" // where the other one is found
 	if other.group != s.group || other.app != s.app {
 		of = " of group " + other.group
+	}
+	if s.index == 0 && other.index == 0 && major(s.release) > 0 && major(other.release) > 0 && s.release != other.release {
+		f.add("release", "After a takeover one host runs them all, with one program: write the same release.",
+			"%s is of release %s, and %s%s of %s", s.Name, s.release, other.Name, of, other.release)
 	}
 	if strings.EqualFold(s.Name, other.Name) {
 		f.add(s.attribute("name"), "Each server has a name of its own.", "there are two partitions named %s", s.Name)

@@ -39,7 +39,7 @@ func (a *application) Validate(context.Context) []sdk.Problem {
 	for _, s := range a.servers {
 		f.server(s, runtime.GOOS)
 	}
-	f.together(a.pair, a.servers, major(a.config.Release) == 4)
+	f.together(a.pair, a.servers)
 	return f
 }
 

@@ -94,6 +94,11 @@ func (f *File) entries(do func(i int, key, value string)) (end int) {
 	return end
 }
 
+// HasBOM reports whether the file begins with the byte order mark of UTF-8, which editors put there unasked.
+func (f *File) HasBOM() bool {
+	return len(f.lines) > 0 && bytes.HasPrefix(f.lines[0].text, []byte("\xef\xbb\xbf"))
+}
+
 // HasHeader reports whether the first line is [Notes], as servers want it.
 func (f *File) HasHeader() bool { return len(f.lines) > 0 && f.lines[0].header() == section }
 
