@@ -10,8 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/pluginhost"
 )
 
 // AddressOrder is one address to be set on this server by hand, or given up again. The program of the plugin ipset
@@ -25,6 +29,15 @@ type AddressOrder struct {
 	WorkDir  string `json:"work_dir"`
 	Release  bool   `json:"release,omitempty"`
 	DryRun   bool   `json:"dry_run,omitempty"`
+
+	Applications []applicationAddresses `json:"applications,omitempty"` // filled in by SetAddress
+}
+
+// applicationAddresses is an application of the configuration that has addresses of its own.
+type applicationAddresses struct {
+	Group  string          `json:"group"`
+	Name   string          `json:"name"`
+	Config json.RawMessage `json:"config"`
 }
 
 const (
@@ -49,12 +62,15 @@ func SetAddress(ctx context.Context, o Options, order AddressOrder, out io.Write
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, orderMost)
+	defer cancel()
+	if order.Applications, err = addressesOf(ctx, c, o); err != nil {
+		return err
+	}
 	input, err := json.Marshal(order)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, orderMost)
-	defer cancel()
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, "-order")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it undoes what is half done
@@ -68,4 +84,35 @@ func SetAddress(ctx context.Context, o Options, order AddressOrder, out io.Write
 		return fmt.Errorf("ORS-7041: %s: %w", program, err)
 	}
 	return nil
+}
+
+// addressesOf lists the applications of the configuration that have addresses of their own, which nobody may take by
+// hand: the partner may have them.
+func addressesOf(ctx context.Context, c *config.Config, o Options) ([]applicationAddresses, error) {
+	if !slices.Contains(c.Kinds(), addressPlugin) {
+		return nil, nil
+	}
+	var out []applicationAddresses
+	err := askPlugins(c, o.logger(), func(host *pluginhost.Host) error {
+		_, schema, err := host.Describe(ctx, addressPlugin)
+		if err != nil {
+			return err
+		}
+		for i := range c.Groups {
+			g := &c.Groups[i]
+			for j := range g.Applications {
+				app := &g.Applications[j]
+				if app.Kind != addressPlugin {
+					continue
+				}
+				body, diags := c.DecodeApplication(app, schema, c.ExpectedDrives(g))
+				if diags.HasErrors() {
+					return &ConfigError{Config: c, Diagnostics: diags}
+				}
+				out = append(out, applicationAddresses{g.Name, app.Name, body})
+			}
+		}
+		return nil
+	})
+	return out, err
 }

@@ -79,6 +79,9 @@ group "rocky" {
   storage "storage2" {
     switch "directory" { path = "DIR/unit" }
   }
+  application "ipset" "address" {
+    config { addresses = ["172.25.36.60/24", "172.25.36.61/24"] }
+  }
 }
 `, "DIR", h.dir)
 	if err := os.WriteFile(filepath.Join(h.dir, "config.hcl"), []byte(config), 0o600); err != nil {
@@ -152,6 +155,19 @@ func TestIPSetRefuses(t *testing.T) {
 	h.orscore(2, "ORS-7008: \"172.25.36.45/24\" is not an address", "-i", "172.25.36.45/24")
 	h.orscore(2, "ORS-7008: \"255.0.255.0\" is no mask", "-i", "172.25.36.45", "-s", "255.0.255.0")
 	h.orscore(2, "ORS-7008: say which address")
+	const ofGroup = `172.25.36.61 is the address of application "address" of group "rocky": it comes and goes with its group`
+	h.orscore(1, ofGroup, "-i", "172.25.36.61")
+	h.orscore(1, ofGroup, "-i", "172.25.36.61", "--release")
+	h.orscore(1, ofGroup, "-i", "172.25.36.45", "--replaces", "172.25.36.61")
+	if got := h.addresses(); got != before {
+		t.Errorf("the adapter has %s, had %s", got, before)
+	}
+	h.orscore(0, "is on eth0 and announced", "-i", "172.25.36.45")
+	h.orscore(1, "is on eth0 already, with the prefix /24, not /16: release it first", "-i", "172.25.36.45", "-s", "16")
+	h.orscore(1, `there is no adapter "eth9"`, "-i", "172.25.36.45", "-a", "eth9")
+	h.orscore(1, "is on eth0 already, not on lo: release it first", "-i", "172.25.36.45", "-a", "lo")
+	h.orscore(1, "172.25.36.45 is no dummy: ORS itself has put it on eth0", "-i", "172.25.36.47", "--replaces", "172.25.36.45")
+	h.orscore(0, "172.25.36.45 is on no adapter.", "-i", "172.25.36.45", "--release")
 	if got := h.addresses(); got != before {
 		t.Errorf("the adapter has %s, had %s", got, before)
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 )
 
 // Order is what is asked of the program on its command line, as JSON on its standard input: one address, by hand, for
@@ -20,6 +21,33 @@ type Order struct {
 	WorkDir  string `json:"work_dir"`
 	Release  bool   `json:"release,omitempty"` // give it up, and put the dummy back
 	DryRun   bool   `json:"dry_run,omitempty"` // say what would be done, and do nothing
+
+	Applications []configured `json:"applications,omitempty"` // of the configuration, whose addresses are not for hands
+}
+
+// configured is an application of the configuration.
+type configured struct {
+	Group  string          `json:"group"`
+	Name   string          `json:"name"`
+	Config json.RawMessage `json:"config"`
+}
+
+// taken says of which application an address is; nil: of none.
+func (o Order) taken(addr netip.Addr) error {
+	for _, c := range o.Applications {
+		var cfg config
+		if err := json.Unmarshal(c.Config, &cfg); err != nil {
+			return fmt.Errorf("configuration of application %s of group %s: %w", c.Name, c.Group, err)
+		}
+		s, _ := cfg.check()
+		for _, p := range s.addresses {
+			if p.Addr() == addr {
+				return fmt.Errorf("%s is the address of application %q of group %q: it comes and goes with its group", addr,
+					c.Name, c.Group)
+			}
+		}
+	}
+	return nil
 }
 
 // Command carries out an order and returns the exit code: 0 done, 1 failed, 2 not understood.

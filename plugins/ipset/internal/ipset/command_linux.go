@@ -30,6 +30,12 @@ func carryOut(ctx context.Context, o Order, say func(string)) error {
 		return err
 	}
 	addr := a.set.addresses[0].Addr()
+	if err := errors.Join(o.taken(addr), o.taken(a.set.replaces)); err != nil {
+		return err
+	}
+	if err := o.contradicts(n, addr); err != nil {
+		return err
+	}
 	if held := n.holder(addr); held != nil && st == nil {
 		if n.ours(held) {
 			return fmt.Errorf("%s is on %s for an application: it moves with its group", addr, n.name(held.LinkIndex))
@@ -56,6 +62,28 @@ func carryOut(ctx context.Context, o Order, say func(string)) error {
 		return err
 	}
 	return a.announceByHand(ctx)
+}
+
+// contradicts says what an order wants otherwise of an address that is here.
+func (o Order) contradicts(n *adapters, addr netip.Addr) error {
+	held := n.holder(addr)
+	if held == nil || o.Release {
+		return nil
+	}
+	if o.Adapter != "" {
+		l, err := n.named(o.Adapter)
+		if err != nil {
+			return err
+		}
+		if l.Attrs().Index != held.LinkIndex {
+			return fmt.Errorf("%s is on %s already, not on %s: release it first", addr, n.name(held.LinkIndex), o.Adapter)
+		}
+	}
+	if bits, _ := held.Mask.Size(); o.Bits != 0 && o.Bits != bits {
+		return fmt.Errorf("%s is on %s already, with the prefix /%d, not /%d: release it first", addr,
+			n.name(held.LinkIndex), bits, o.Bits)
+	}
+	return nil
 }
 
 // application is the one that an order is about, in no configuration.
