@@ -46,32 +46,57 @@ var editing sync.Mutex
 func Edit(path string, edit func([]byte) ([]byte, error)) error {
 	editing.Lock()
 	defer editing.Unlock()
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
+	path = behindLinks(path)
 	unlock, err := lock(path)
 	if err != nil {
 		return fmt.Errorf("hosts file %s: %w", path, err)
 	}
 	defer unlock()
-	old, err := Read(path)
-	if err != nil {
-		return err
-	}
-	now, err := edit(old)
-	if err != nil {
-		return fmt.Errorf("hosts file %s: %w", path, err)
-	}
-	if bytes.Equal(now, old) {
-		return nil
-	}
-	if err := replace(path, now); err != nil {
-		if errors.Is(err, syscall.EBUSY) {
+	for range mostTries {
+		old, err := Read(path)
+		if err != nil {
+			return err
+		}
+		now, err := edit(old)
+		if err != nil {
+			return fmt.Errorf("hosts file %s: %w", path, err)
+		}
+		if bytes.Equal(now, old) {
+			return nil
+		}
+		err = replace(path, now, old)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, syscall.EBUSY):
 			err = errors.New("it is a mount of its own, which cannot be replaced at once")
+		case errors.Is(err, errChanged):
+			continue
 		}
 		return fmt.Errorf("hosts file %s: %w", path, err)
 	}
-	return nil
+	return fmt.Errorf("hosts file %s: %w", path, errChanged)
+}
+
+// mostTries is how often an edit begins anew when another program, which knows nothing of our lock, has written the
+// file meanwhile.
+const mostTries = 5
+
+var errChanged = errors.New("another program writes it all the time")
+
+// behindLinks is the file that a path leads to, also where it is not there yet.
+func behindLinks(path string) string {
+	for range 10 {
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return path
 }
 
 // Read returns a hosts file's content; nothing where there is none.
@@ -98,9 +123,7 @@ func Read(path string) ([]byte, error) {
 
 // Writable says why a hosts file cannot be replaced; nil when it can, as far as can be told without trying.
 func Writable(path string) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
+	path = behindLinks(path)
 	if _, err := Read(path); err != nil {
 		return err
 	}
@@ -117,7 +140,7 @@ func Writable(path string) error {
 	return nil
 }
 
-func replace(path string, content []byte) (err error) {
+func replace(path string, content, old []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".hosts-ors-*")
 	if err != nil {
 		return err
@@ -139,6 +162,12 @@ func replace(path string, content []byte) (err error) {
 	}
 	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
+	}
+	switch last, err := Read(path); {
+	case err != nil:
+		return err
+	case !bytes.Equal(last, old):
+		return errChanged
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err

@@ -105,7 +105,7 @@ func find(content []byte, owner string) (*block, error) {
 	number, at := 0, 0
 	for raw := range bytes.Lines(content) {
 		number++
-		line := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
+		line := strings.TrimRight(string(raw), " \t\r\n") // an editor may have put blanks behind a marker
 		from := at
 		at += len(raw)
 		switch line {
@@ -113,7 +113,7 @@ func find(content []byte, owner string) (*block, error) {
 			if open != nil || found != nil {
 				return nil, fmt.Errorf("line %d begins the block of %s a second time: remove one of them", number, owner)
 			}
-			open = &block{from: from, end: strings.TrimPrefix(string(raw), line)}
+			open = &block{from: from, end: lineEnd(raw, "")}
 			open.opened = strings.HasSuffix(line, unfinished) && strings.HasSuffix(string(content[:from]), open.end)
 		case endMark + owner:
 			if open == nil {

@@ -178,6 +178,75 @@ func TestEdit(t *testing.T) {
 	}
 }
 
+// TestOthersWrite: a program that knows nothing of our lock loses nothing, and one that never rests is told of.
+func TestOthersWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	others := 0
+	write := func(most int) func([]byte) ([]byte, error) {
+		return func(b []byte) ([]byte, error) {
+			if others < most {
+				others++
+				if err := os.WriteFile(path, fmt.Appendf(bytes.Clone(b), "2.2.2.2 other%d\n", others), 0o644); err != nil {
+					return nil, err
+				}
+			}
+			return append(bytes.Clone(b), "1.1.1.1 x\n"...), nil
+		}
+	}
+	if err := Edit(path, write(2)); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if want := "2.2.2.2 other1\n2.2.2.2 other2\n1.1.1.1 x\n"; err != nil || string(b) != want {
+		t.Errorf("the file is %q, %v; want %q", b, err, want)
+	}
+	if err := Edit(path, write(1000)); !errors.Is(err, errChanged) {
+		t.Errorf("while another one writes all the time: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".hosts-ors-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// TestBehindALink: a link that leads nowhere yet stays one.
+func TestBehindALink(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: most users may make no links there")
+	}
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("hosts", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(link, func(b []byte) ([]byte, error) { return append(b, "1.1.1.1 x\n"...), nil }); err != nil {
+		t.Fatal(err)
+	}
+	to, err := os.Readlink(link)
+	b, rerr := os.ReadFile(filepath.Join(dir, "hosts"))
+	if err != nil || rerr != nil || to != "hosts" || string(b) != "1.1.1.1 x\n" {
+		t.Errorf("the link leads to %q, %v; the file is %q, %v", to, err, b, rerr)
+	}
+}
+
+// TestBlanksBehindMarkers: an editor may put some there.
+func TestBlanksBehindMarkers(t *testing.T) {
+	for _, end := range []string{"\n", "\r\n"} {
+		const rest = "127.0.0.1 localhost"
+		b, err := Put([]byte(rest+end), "g/a", rocky, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoilt := bytes.ReplaceAll(b, []byte("ORS g/a"+end), []byte("ORS g/a \t"+end))
+		if got, err := Drop(spoilt, "g/a"); err != nil || string(got) != rest+end || bytes.Equal(spoilt, b) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if again, err := Put(spoilt, "g/a", rocky, end); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%q, %v; want %q", again, err, b)
+		}
+	}
+}
+
 // Many owners at once lose nothing.
 func TestManyOwners(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hosts")
@@ -211,8 +280,8 @@ func FuzzPutAndDrop(f *testing.F) {
 	f.Add([]byte("127.0.0.1 localhost\r\n::1 x"), "rocky/address")
 	f.Add([]byte("# BEGIN ORS a\n# END ORS a\n"), "a")
 	f.Fuzz(func(t *testing.T, content []byte, owner string) {
-		if strings.ContainsAny(owner, "\r\n\x00") {
-			return
+		if strings.ContainsAny(owner, "\r\n\x00") || owner == "" || owner != strings.TrimRight(owner, " \t") {
+			return // not GROUP/NAME
 		}
 		with, err := Put(content, owner, rocky, "\n")
 		if err != nil {
