@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -46,6 +47,11 @@ func TestDNS(t *testing.T) {
 		t.Errorf("steps are %q", got)
 	}
 	f.pinger().await(t, groupAddress) // the name server's failure costs nobody the address
+	for end := time.Now().Add(patience); !strings.Contains(f.detail(), "refused"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the probe says %q", f.detail())
+		}
+	}
 	f.healthy("refused")
 	f.killPlugin() // and the plugin is killed before it is back
 	server.Run()
@@ -63,12 +69,21 @@ func TestDNS(t *testing.T) {
 	f.records(server.Address, dns.TypeA, "rocky.testlab.com. 5 IN A 172.25.36.45") // for the partner to replace
 
 	body["addresses"] = []string{"172.25.36.47/24"}
-	body["dns"].([]map[string]any)[0]["remove"] = true
+	live := body["dns"].([]map[string]any)[0]
+	live["remove"] = true
+	dead := maps.Clone(live) // a name server that never answers takes nothing of the other's time
+	dead["zone"], dead["server"] = "example.com", "172.25.36.99"
+	body["dns"] = []map[string]any{dead, live}
 	f.configure(body)
 	f.mustStart()
 	f.records(server.Address, dns.TypeA, "rocky.testlab.com. 5 IN A 172.25.36.47")
 	f.records(server.Address, dns.TypeAAAA, "rocky.testlab.com. 5 IN AAAA 2001:db8:36::45") // no type of ours any more
-	f.stop()
+	ctx, cancel := f.context()
+	defer cancel()
+	r, err := f.plugin.Stop(ctx, &pluginv1.StopRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
+	if err != nil || r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED || !strings.Contains(r.GetDetail(), "172.25.36.99") {
+		t.Errorf("stop: %v, %v", r, err)
+	}
 	f.records(server.Address, dns.TypeA)
 
 	secret := server.Secret()
@@ -90,11 +105,18 @@ func TestDNS(t *testing.T) {
 }
 
 // wellKnown says whether the probe has nothing to say about what is beside the addresses.
-func (f *fixture) wellKnown() bool {
+func (f *fixture) wellKnown() bool { return !strings.Contains(f.detail(), "But") }
+
+// detail is what the probe says.
+func (f *fixture) detail() string {
+	f.Helper()
 	ctx, cancel := f.context()
 	defer cancel()
 	r, err := f.plugin.Probe(ctx, &pluginv1.ProbeRequest{Caller: f.caller(), Application: f.app, Handle: f.handle})
-	return err == nil && !strings.Contains(r.GetDetail(), "But")
+	if err != nil {
+		f.Fatal(err)
+	}
+	return r.GetDetail()
 }
 
 func TestKeyFileIsOpenToOthers(t *testing.T) {

@@ -105,6 +105,10 @@ func (u Update) verify(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
+				return fmt.Errorf("server %s has taken the update, but does not answer for %s: %s", u.Server, plain(name),
+					dns.RcodeToString[r.Rcode])
+			}
 			var want, got []string
 			for _, a := range u.Addrs {
 				if kindOf(a) == kind {

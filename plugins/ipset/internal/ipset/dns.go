@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/orscore/ors/plugins/ipset/internal/dnsupdate"
@@ -227,22 +228,27 @@ func (a *application) dnsWanting(i int) string {
 	return ""
 }
 
-// removeDNS takes the addresses out of the zones where that is wanted. It is for a stop: after the loss of the group,
-// the same addresses may be the partner's by now.
+// removeDNS takes the addresses out of the zones where that is wanted, out of all at the same time: a name server that
+// is dead takes none of the others' time. It is for a stop: after the loss of the group, the same addresses may be the
+// partner's by now.
 func (a *application) removeDNS(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dnsEnd)
 	defer cancel()
-	var errs []error
-	for _, d := range a.set.dns {
+	errs := make([]error, len(a.set.dns))
+	var wg sync.WaitGroup
+	for i, d := range a.set.dns {
 		if !d.remove {
 			continue
 		}
-		u, err := d.keyed()
-		if err == nil {
-			err = u.Remove(ctx)
-		}
-		errs = append(errs, err)
+		wg.Go(func() {
+			u, err := d.keyed()
+			if err == nil {
+				err = u.Remove(ctx)
+			}
+			errs[i] = err
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
