@@ -48,12 +48,19 @@ func newLeased(t testing.TB, c leaseCase) *leased {
 
 func (l *leased) mustRenew() time.Duration {
 	l.Helper()
-	l.sequence++
-	until := bootclock.Now() + l.length
-	if how, err := l.renew(l.sequence, until); err != nil {
-		l.Fatal("renew:", how, err)
+	until, err := l.tryRenew()
+	if err != nil {
+		l.Fatal("renew:", err)
 	}
 	return until
+}
+
+// tryRenew fails, too, where this machine did not let it arrive before the lease's end.
+func (l *leased) tryRenew() (until time.Duration, err error) {
+	l.sequence++
+	until = bootclock.Now() + l.length
+	_, err = l.renew(l.sequence, until)
+	return until, err
 }
 
 // awaitSilence renews no more, and wants the address to answer until shortly before the lease's end, and no more
@@ -162,7 +169,15 @@ func TestRenewedIsNeverSilent(t *testing.T) {
 					if bootclock.Until(until) < 100*time.Millisecond {
 						gaps++ // this machine did not let the test renew in time: what follows proves nothing
 					}
-					until = l.mustRenew()
+					next, err := l.tryRenew()
+					if err != nil && bootclock.Until(next) < 0 { // it was under way for too long: so was the plugin's answer
+						gaps++
+						continue
+					}
+					if err != nil {
+						t.Fatal("renew:", err)
+					}
+					until = next
 				}
 				asked++
 				if p.answered(l.addr) || p.answered(l.addr) || p.answered(l.addr) {
