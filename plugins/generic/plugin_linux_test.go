@@ -766,6 +766,11 @@ func TestBatch(t *testing.T) {
 	}
 	f.killPlugin()
 	f.recover(pluginv1.RunState_RUN_STATE_RUNNING) // nothing to start again
+	f.handle = nil                                 // the core was killed before it had one: it starts what it finds
+	f.start()
+	if again, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log")); err != nil || !bytes.Equal(again, out) {
+		t.Errorf("a second start, and the output is %q, %v", again, err)
+	}
 	f.stop()
 	f.handle = nil
 	f.recover(pluginv1.RunState_RUN_STATE_STOPPED)

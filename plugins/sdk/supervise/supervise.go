@@ -39,7 +39,6 @@ var (
 type Spec struct {
 	Dir    string   // folder for the supervisor's records, made when missing; not on switched storage
 	Name   string   // shown in process lists: "group/application"
-	Tag    string   // kept in Run.Tag, for the caller's use
 	Before []Step   // prepare commands, run one after the other
 	Argv   []string // the command; Argv[0] is looked up in the PATH of Env
 	Env    []string // the whole environment: nothing is inherited
@@ -104,7 +103,6 @@ type Identity struct {
 // Run is one run of a command: what the supervisor has on record. It can be kept as a handle.
 type Run struct {
 	ID         string    `json:"id"`
-	Tag        string    `json:"tag,omitempty"`
 	Dir        string    `json:"dir"`
 	BootID     string    `json:"boot_id"`
 	Supervisor Identity  `json:"supervisor"`

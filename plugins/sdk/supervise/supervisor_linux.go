@@ -125,7 +125,7 @@ func (s *supervisor) start() error {
 		return err
 	}
 	s.run = Run{
-		ID: o.ID, Tag: o.Spec.Tag, Dir: o.Spec.Dir, BootID: boot, Supervisor: self,
+		ID: o.ID, Dir: o.Spec.Dir, BootID: boot, Supervisor: self,
 		Cgroup: makeCgroup(o.ID), StartedAt: time.Now(),
 	}
 	if err := s.run.save(); err != nil {

@@ -151,7 +151,7 @@ func (a *application) exec(ctx context.Context, s server, step sdk.Progress) (*s
 	}
 	l := a.launch(runtime.GOOS, s)
 	run, err := supervise.Start(ctx, supervise.Spec{
-		Dir: a.superviseDir(s), Name: a.in.Group + "/" + a.in.Name + "/" + slug(s.Name), Tag: a.in.Caller.OperationID,
+		Dir: a.superviseDir(s), Name: a.in.Group + "/" + a.in.Name + "/" + slug(s.Name),
 		Argv: l.argv, Env: environment(l, u), Cwd: l.dir, User: u, Log: a.logFile(s), LogMaxBytes: logMaxBytes,
 	}, step)
 	if err != nil {

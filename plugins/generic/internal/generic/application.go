@@ -72,7 +72,7 @@ func (a *application) environment(u *supervise.User) []string {
 
 func (a *application) spec(u *supervise.User) supervise.Spec {
 	s := supervise.Spec{
-		Dir: a.superviseDir(), Name: a.in.Group + "/" + a.in.Name, Tag: a.in.Caller.OperationID,
+		Dir: a.superviseDir(), Name: a.in.Group + "/" + a.in.Name,
 		Argv: slices.Clone(a.config.Command), Env: a.environment(u), Cwd: a.config.WorkingDirectory, User: u,
 		Log: a.logFile(), LogMaxBytes: a.config.LogMaxMB * mebibyte,
 	}
@@ -130,8 +130,8 @@ func (a *application) finished(st supervise.Status) bool {
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
 	began := time.Now()
 	st := a.look(known)
-	if a.finished(st) && st.Run.Tag != "" && st.Run.Tag == a.in.Caller.OperationID {
-		progress("running", "This start has been done: "+st.Detail)
+	if a.finished(st) { // what it has done holds until it is stopped
+		progress("running", "It has been done, and was not stopped since: "+st.Detail)
 		return handleOf(st.Run)
 	}
 	user, err := a.user()

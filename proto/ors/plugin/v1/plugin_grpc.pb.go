@@ -70,9 +70,10 @@ type PluginServiceClient interface {
 	Ready(ctx context.Context, in *ReadyRequest, opts ...grpc.CallOption) (*ReadyResponse, error)
 	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
 	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
-	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Time: the application's
-	// start_timeout. Repeat: if the application runs already, Start answers with its handle and starts nothing; a start that is under way
-	// is waited for, not done beside.
+	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Also for what Recover has found
+	// running, where no start of it is known to have ended. Time: the application's start_timeout. Repeat: if the application runs
+	// already, or is a batch run that has ended well, Start answers with its handle, starts nothing that runs, and does what is missing of
+	// it; a start that is under way is waited for, not done beside.
 	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StartResponse], error)
 	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
 	// or a refused connection is UNKNOWN.
@@ -256,9 +257,10 @@ type PluginServiceServer interface {
 	Ready(context.Context, *ReadyRequest) (*ReadyResponse, error)
 	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
 	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
-	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Time: the application's
-	// start_timeout. Repeat: if the application runs already, Start answers with its handle and starts nothing; a start that is under way
-	// is waited for, not done beside.
+	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Also for what Recover has found
+	// running, where no start of it is known to have ended. Time: the application's start_timeout. Repeat: if the application runs
+	// already, or is a batch run that has ended well, Start answers with its handle, starts nothing that runs, and does what is missing of
+	// it; a start that is under way is waited for, not done beside.
 	Start(*StartRequest, grpc.ServerStreamingServer[StartResponse]) error
 	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
 	// or a refused connection is UNKNOWN.
