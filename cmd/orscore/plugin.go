@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -56,12 +58,18 @@ No agent is needed. The exit code is 1 when the plugin has failed a check.`,
 			if p.Start <= 0 || p.Stop <= 0 {
 				return usage("--start-timeout and --stop-timeout are more than 0")
 			}
-			if !asJSON {
-				p.Progress = func(f plugintest.Finding) { printFinding(c.OutOrStdout(), f) }
-			}
-			// Also when nobody reads on, what was started has to end first.
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGPIPE)
+			// Also when nobody reads on, what was started has to end first. The signal itself says nothing of who: it comes
+			// for a plugin's socket, too, which is closed on strangers.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+			ctx, stop := context.WithCancel(c.Context())
 			defer stop()
+			if !asJSON {
+				p.Progress = func(f plugintest.Finding) {
+					if printFinding(c.OutOrStdout(), f) != nil {
+						stop()
+					}
+				}
+			}
 			r, err := p.Run(ctx)
 			if err != nil {
 				return err
@@ -93,12 +101,13 @@ var outcomes = map[plugintest.Outcome]string{
 }
 
 // printFinding writes one line, and for a failed check a second one with what was promised.
-func printFinding(w io.Writer, f plugintest.Finding) {
+func printFinding(w io.Writer, f plugintest.Finding) error {
 	evidence := strings.Join(strings.Fields(screen.Clean(f.Evidence)), " ")
-	_, _ = fmt.Fprintf(w, "%s  %-26s %s\n", outcomes[f.Outcome], f.Check, evidence)
+	_, err := fmt.Fprintf(w, "%s  %-26s %s\n", outcomes[f.Outcome], f.Check, evidence)
 	if f.Outcome == plugintest.Failed {
-		_, _ = fmt.Fprintf(w, "      %-26s promised: %s\n", "", plugintest.Promise(f.Check))
+		_, err = fmt.Fprintf(w, "      %-26s promised: %s\n", "", plugintest.Promise(f.Check))
 	}
+	return err
 }
 
 func printVerdict(w io.Writer, r plugintest.Report) error {
