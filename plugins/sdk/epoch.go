@@ -51,9 +51,8 @@ func (e *epochs) admit(dir string, epoch uint64, kill bool) error {
 	if err := e.load(dir); err != nil && !kill {
 		return status.Error(codes.Unavailable, err.Error())
 	}
-	if epoch < e.newest {
-		return status.Errorf(codes.FailedPrecondition,
-			"epoch %d is older than %d, the newest seen for this application: the caller has lost the group", epoch, e.newest)
+	if err := e.overtaken(epoch); err != nil {
+		return err
 	}
 	if epoch == e.newest {
 		return nil
@@ -62,6 +61,15 @@ func (e *epochs) admit(dir string, epoch uint64, kill bool) error {
 		return status.Error(codes.Unavailable, err.Error())
 	}
 	e.newest = epoch
+	return nil
+}
+
+// overtaken is the refusal of an epoch older than the newest.
+func (e *epochs) overtaken(epoch uint64) error {
+	if epoch < e.newest {
+		return status.Errorf(codes.FailedPrecondition,
+			"epoch %d is older than %d, the newest seen for this application: the caller has lost the group", epoch, e.newest)
+	}
 	return nil
 }
 

@@ -33,10 +33,8 @@ func (s *slot) noteLease(a *pluginv1.Application, c *pluginv1.Caller, sequence u
 	if err := s.epochs.load(a.GetWorkDir()); err != nil {
 		return status.Error(codes.Unavailable, err.Error())
 	}
-	if c.GetEpoch() < s.epochs.newest {
-		return status.Errorf(codes.FailedPrecondition,
-			"epoch %d is older than %d, the newest seen for this application: the caller has lost the group",
-			c.GetEpoch(), s.epochs.newest)
+	if err := s.epochs.overtaken(c.GetEpoch()); err != nil {
+		return err
 	}
 	if l.Ends() && l.Left() <= 0 {
 		return status.Errorf(codes.FailedPrecondition, "the renewal is late: its lease ended %v ago", -l.Left())
@@ -55,7 +53,8 @@ func (s *slot) currentLease() Lease {
 }
 
 // Renew hands the newest lease to the application, in turn with the operations that change it. A renewal does not wait
-// for one that is under way: a start looks at the lease itself, a stop needs none, and the next renewal comes soon.
+// for an operation that is under way: a start looks at the lease itself, a stop needs none, and the next renewal comes
+// soon. It does wait for another renewal, whose caller may be gone: it may be the last word of a core that ends.
 func (s *server) Renew(ctx context.Context, r *pluginv1.RenewRequest) (*pluginv1.RenewResponse, error) {
 	if !s.plugin.Leases {
 		return nil, status.Error(codes.Unimplemented, "this plugin's applications have no lease")
@@ -77,10 +76,17 @@ func (s *server) Renew(ctx context.Context, r *pluginv1.RenewRequest) (*pluginv1
 	if !ok {
 		return nil, status.Errorf(codes.Unimplemented, "applications of the kind %s have no lease", s.plugin.Kind)
 	}
-	if taken, err := sl.take(ctx, !lease.Ends()); !taken {
+	if _, err := take(ctx, sl.renewal, true); err != nil {
+		return nil, err
+	}
+	defer give(sl.renewal)
+	if taken, err := take(ctx, sl.turn, !lease.Ends()); !taken {
 		return &pluginv1.RenewResponse{}, err
 	}
-	defer func() { sl.turn <- struct{}{} }()
+	defer give(sl.turn)
+	if err := sl.overtaken(r.GetCaller().GetEpoch()); err != nil {
+		return nil, err
+	}
 	if now := sl.currentLease(); now != lease {
 		return &pluginv1.RenewResponse{}, nil // a newer one came while this one waited
 	}
@@ -91,10 +97,10 @@ func (s *server) Renew(ctx context.Context, r *pluginv1.RenewRequest) (*pluginv1
 	return &pluginv1.RenewResponse{Detail: detail.(string)}, nil
 }
 
-// take takes the turn when it is free, or, with wait, when it becomes so.
-func (s *slot) take(ctx context.Context, wait bool) (bool, error) {
+// take takes a turn when it is free, or, with wait, when it becomes so.
+func take(ctx context.Context, turn chan struct{}, wait bool) (bool, error) {
 	select {
-	case <-s.turn:
+	case <-turn:
 		return true, nil
 	default:
 	}
@@ -102,9 +108,18 @@ func (s *slot) take(ctx context.Context, wait bool) (bool, error) {
 		return false, nil
 	}
 	select {
-	case <-s.turn:
+	case <-turn:
 		return true, nil
 	case <-ctx.Done():
 		return false, status.FromContextError(ctx.Err()).Err()
 	}
 }
+
+// overtaken refuses what has waited for its turn while a newer epoch was seen.
+func (s *slot) overtaken(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epochs.overtaken(epoch)
+}
+
+func give(turn chan struct{}) { turn <- struct{}{} }

@@ -50,7 +50,8 @@ type step struct{ name, text string }
 
 // slot is one application as this process knows it.
 type slot struct {
-	turn chan struct{} // holds one token: whoever has it may change the application
+	turn    chan struct{} // holds one token: whoever has it may change the application
+	renewal chan struct{} // the same: who has it renews the lease; taken before turn
 
 	mu       sync.Mutex
 	epochs   epochs
@@ -64,8 +65,9 @@ type slot struct {
 }
 
 func newSlot() *slot {
-	s := &slot{turn: make(chan struct{}, 1)}
-	s.turn <- struct{}{}
+	s := &slot{turn: make(chan struct{}, 1), renewal: make(chan struct{}, 1)}
+	give(s.turn)
+	give(s.renewal)
 	return s
 }
 
@@ -107,7 +109,7 @@ func (s *slot) run(op *operation, act func(context.Context, *operation) (any, er
 	case <-s.turn:
 		s.endJob()
 		result, err = guard(func() (any, error) { return act(op.ctx, op) })
-		s.turn <- struct{}{}
+		give(s.turn)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/orscore/ors/internal/bootclock"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
@@ -35,6 +36,7 @@ type script struct {
 	stop  func(ctx context.Context) Ended
 	kill  func(ctx context.Context) Ended
 	probe func() Probed
+	renew func(Lease)
 }
 
 func (s *script) Validate(context.Context) []Problem { return s.siblings() }
@@ -60,17 +62,24 @@ func (s *script) Recover(context.Context, *Handle) Recovered { return Recovered{
 func (s *script) Probe(context.Context, *Handle) Probed      { return s.probe() }
 func (s *script) Stop(ctx context.Context, _ *Handle) Ended  { return s.stop(ctx) }
 func (s *script) Kill(ctx context.Context, _ *Handle) Ended  { return s.kill(ctx) }
+func (s *script) Renew(_ context.Context, _ *Handle, l Lease) (string, error) {
+	s.renew(l)
+	return "", nil
+}
 
 // serve runs the protocol for one script over a connection in memory.
 func serve(t *testing.T, s script, events func(Event)) (pluginv1.PluginServiceClient, *server) {
 	t.Helper()
 	srv := newServer(Plugin{
-		Kind: "script", Version: "1.0.0", Schema: Schema{}, OnEvent: events,
+		Kind: "script", Version: "1.0.0", Schema: Schema{}, OnEvent: events, Leases: true,
 		New: func(in Instance) (Application, error) {
 			app := s
 			app.in = in
-			if string(in.Config) == "bad" {
+			switch string(in.Config) {
+			case "bad":
 				return nil, errors.New("not JSON")
+			case "none":
+				return nil, nil
 			}
 			return &app, nil
 		},
@@ -274,6 +283,85 @@ func TestStartGoesOnWhenTheCoreDies(t *testing.T) {
 	}
 }
 
+// TestTheLastWordOfACore: an agent that makes room for another one gives up the renewal that is under way, and asks
+// for a longer lease than any before. No renewal comes after that.
+func TestTheLastWordOfACore(t *testing.T) {
+	under, release := make(chan struct{}), make(chan struct{})
+	var held atomic.Int64
+	c, _ := serve(t, script{renew: func(l Lease) {
+		if held.Load() == 0 {
+			close(under)
+			<-release
+		}
+		held.Store(int64(l.Left().Round(time.Minute)))
+	}}, nil)
+	app := &pluginv1.Application{Name: "a", WorkDir: t.TempDir()}
+	renew := func(ctx context.Context, sequence uint64, length time.Duration) error {
+		_, err := c.Renew(ctx, &pluginv1.RenewRequest{Caller: caller(1, ""), Application: app, Sequence: sequence,
+			UntilNs: uint64(bootclock.Now() + length)})
+		return err
+	}
+	ctx, cancel := context.WithCancel(bound(t))
+	first := make(chan error, 1)
+	go func() { first <- renew(ctx, 1, time.Hour) }()
+	<-under
+	cancel()
+	<-first
+	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	if err := renew(bound(t), 2, 2*time.Hour); err != nil {
+		t.Error(err)
+	}
+	if got := time.Duration(held.Load()); got != 2*time.Hour {
+		t.Errorf("the application is heard for %v, want 2h", got)
+	}
+}
+
+// TestAnOldEpochWaits: what was admitted, and waits for its turn, is not begun when a newer epoch was seen meanwhile.
+func TestAnOldEpochWaits(t *testing.T) {
+	under, release := make(chan struct{}), make(chan struct{})
+	c, srv := serve(t, script{
+		start: func(context.Context, Instance, Progress) (Handle, error) {
+			t.Error("a start of epoch 1 was begun after epoch 2 was seen")
+			return Handle{}, nil
+		},
+		stop: func(context.Context) Ended {
+			close(under)
+			<-release
+			return Ended{State: Stopped}
+		},
+	}, nil)
+	ctx, app := bound(t), &pluginv1.Application{Name: "a", WorkDir: t.TempDir()}
+	stopped, started := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := c.Stop(ctx, &pluginv1.StopRequest{Caller: caller(1, "stop"), Application: app})
+		stopped <- err
+	}()
+	<-under
+	go func() {
+		_, err := finish(c.Start(ctx, &pluginv1.StartRequest{Caller: caller(1, "start"), Application: app}))
+		started <- err
+	}()
+	sl := srv.slot(app)
+	for live := 0; live < 2 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		sl.mu.Lock()
+		live = len(sl.live)
+		sl.mu.Unlock()
+	}
+	sl.mu.Lock()
+	err := sl.epochs.admit(app.GetWorkDir(), 2, true)
+	sl.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if err := <-started; status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("the start of the old epoch got %v", err)
+	}
+}
+
 func TestEpochs(t *testing.T) {
 	stopped := script{stop: func(context.Context) Ended { return Ended{State: Stopped} },
 		kill: func(context.Context) Ended { return Ended{State: Stopped} }}
@@ -330,6 +418,10 @@ func TestAnswers(t *testing.T) {
 	if err != nil || len(r.GetProblems()) != 2 || r.GetProblems()[0].GetSeverity() != pluginv1.Problem_SEVERITY_ERROR ||
 		r.GetProblems()[1].GetSeverity() != pluginv1.Problem_SEVERITY_WARNING {
 		t.Errorf("problems are %v, %v", r, err)
+	}
+	_, err = c.Probe(ctx, &pluginv1.ProbeRequest{Application: &pluginv1.Application{Config: []byte("none")}})
+	if status.Code(err) != codes.Internal {
+		t.Errorf("a New that returns nothing got %v", err)
 	}
 	v, err := c.Validate(ctx, &pluginv1.ValidateRequest{Application: &pluginv1.Application{Config: []byte("bad")}})
 	if err != nil || len(v.GetProblems()) != 1 || v.GetProblems()[0].GetSummary() != "not JSON" {

@@ -55,7 +55,7 @@ func (s *server) close() {
 		select {
 		case <-sl.turn:
 			sl.endJob()
-			sl.turn <- struct{}{}
+			give(sl.turn)
 		default: // an operation is under way and ends with the process
 		}
 	}
@@ -86,6 +86,9 @@ func (s *server) application(in Instance) (Application, error) {
 			return nil, err
 		}
 		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if app == nil {
+		return nil, status.Error(codes.Internal, "the plugin made no application: its New returned nil, and no error")
 	}
 	return app.(Application), nil
 }
@@ -156,6 +159,9 @@ func (s *server) change(ctx context.Context, v verb, a *pluginv1.Application, c 
 	op := sl.begin(v, c.GetOperationId(), func(ctx context.Context, op *operation) (any, error) {
 		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
+		if err := sl.overtaken(c.GetEpoch()); err != nil { // while it waited for its turn
+			return nil, err
+		}
 		return act(ctx, op, app)
 	})
 	return op.follow(ctx, s.gone, tell)
