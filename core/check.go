@@ -216,7 +216,7 @@ func (r *Report) schemas(ctx context.Context, c *config.Config, host *pluginhost
 	found := map[string]*pluginv1.Block{}
 	var unknown []string
 	for _, kind := range c.Kinds() {
-		if _, schema, ok := host.Known(ctx, kind); ok {
+		if _, schema, ok := host.Known(kind); ok {
 			found[kind] = schema
 		} else {
 			unknown = append(unknown, kind)

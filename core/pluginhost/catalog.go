@@ -165,6 +165,11 @@ func (p Pin) fits(kind string, v *version.Version) *Error {
 // choose finds the program that is to serve a kind: of those that are safe from others, as pinned, and fit the
 // constraint, the newest. Where there are several, those whose hash is not known are run to learn their version.
 func (h *Host) choose(ctx context.Context, kind string) (*candidate, *Error) {
+	return h.chooseBy(kind, func(c *candidate) (*description, *Error) { return h.describe(ctx, kind, c) })
+}
+
+// chooseBy is choose with what is to be done to learn about a program whose hash is not known.
+func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)) (*candidate, *Error) {
 	paths, missing := h.files(kind)
 	if missing != nil {
 		return nil, missing
@@ -186,7 +191,7 @@ func (h *Host) choose(ctx context.Context, kind string) (*candidate, *Error) {
 	alone := len(good) == 1
 	var fit []*candidate
 	for _, c := range good {
-		err := h.learnVersion(ctx, kind, c, alone)
+		err := h.learnVersion(kind, c, alone, ask)
 		if err == nil && c.version != nil {
 			err = pin.fits(kind, c.version)
 		}
@@ -215,14 +220,14 @@ func older(a, b *candidate) int {
 
 // learnVersion finds out which version a program is, whatever its name says: a file with a wrong name must not keep the
 // others from serving. One that is alone will say so when it serves.
-func (h *Host) learnVersion(ctx context.Context, kind string, c *candidate, alone bool) *Error {
+func (h *Host) learnVersion(kind string, c *candidate, alone bool, ask func(*candidate) (*description, *Error)) *Error {
 	d := h.recall(c.sum)
 	if d == nil && alone {
 		return nil
 	}
 	if d == nil {
 		var err *Error
-		if d, err = h.describe(ctx, kind, c); err != nil {
+		if d, err = ask(c); err != nil {
 			return err
 		}
 	}

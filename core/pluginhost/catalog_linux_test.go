@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -137,7 +138,7 @@ func TestUnsafeNeighbour(t *testing.T) {
 func TestKnownByHash(t *testing.T) {
 	h := newRig(t, quick, nil, "good")
 	ctx := background(t)
-	if _, _, ok := h.Known(ctx, "good"); ok {
+	if _, _, ok := h.Known("good"); ok {
 		t.Fatal("known before it has run")
 	}
 	info, schema, err := h.Describe(ctx, "good")
@@ -149,7 +150,7 @@ func TestKnownByHash(t *testing.T) {
 	if err != nil || strings.Count(string(before), "begins") != 1 {
 		t.Fatalf("log %q, %v", before, err)
 	}
-	if info, schema, ok := h.Known(ctx, "good"); !ok || info.GetVersion() != "1.2.3" || len(schema.GetAttributes()) != 1 {
+	if info, schema, ok := h.Known("good"); !ok || info.GetVersion() != "1.2.3" || len(schema.GetAttributes()) != 1 {
 		t.Errorf("known: %v, %v, %v", info, schema, ok)
 	}
 	if _, _, err := h.Describe(ctx, "good"); err != nil {
@@ -163,7 +164,7 @@ func TestKnownByHash(t *testing.T) {
 	}
 	// Another program is another hash; a damaged file is as none.
 	put(t, h, "ors-plugin-good", "1.3.0")
-	if _, _, ok := h.Known(ctx, "good"); ok {
+	if _, _, ok := h.Known("good"); ok {
 		t.Error("another program is known")
 	}
 	if info, _, err := h.Describe(ctx, "good"); err != nil || info.GetVersion() != "1.3.0" {
@@ -178,8 +179,26 @@ func TestKnownByHash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, ok := h.Known(ctx, "good"); ok {
+	if _, _, ok := h.Known("good"); ok {
 		t.Error("known from a damaged file")
+	}
+}
+
+// Several programs that nobody knows are not run to find out which one would serve.
+func TestKnownRunsNothing(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	put(t, h, "ors-plugin-good_2.0.0", "2.0.0")
+	if _, _, ok := h.Known("good"); ok {
+		t.Error("known before they have run")
+	}
+	if files, err := os.ReadDir(h.o.LogDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a program was run: %v, %v", files, err)
+	}
+	if _, _, err := h.Describe(background(t), "good"); err != nil {
+		t.Fatal(err)
+	}
+	if info, _, ok := h.Known("good"); !ok || info.GetVersion() != "2.0.0" {
+		t.Errorf("known: %v, %v", info, ok)
 	}
 }
 

@@ -214,11 +214,15 @@ func (h *Host) Describe(ctx context.Context, kind string) (*pluginv1.InfoRespons
 	return d.info, d.schema, nil
 }
 
-// Known returns what the program that would serve a kind has said of itself, if its hash is known, and runs nothing
-// unless several programs are there of which one is not known.
-func (h *Host) Known(ctx context.Context, kind string) (*pluginv1.InfoResponse, *pluginv1.Block, bool) {
-	c, err := h.choose(ctx, kind)
-	if err != nil {
+// Known returns what the program that would serve a kind has said of itself, if its hash is known, and runs nothing.
+// Where several programs are there, all have to be known: another one might be the newest.
+func (h *Host) Known(kind string) (*pluginv1.InfoResponse, *pluginv1.Block, bool) {
+	all := true
+	c, err := h.chooseBy(kind, func(*candidate) (*description, *Error) {
+		all = false
+		return nil, &Error{Code: CodeVersion, Kind: kind, What: "its version is not known"}
+	})
+	if err != nil || !all {
 		return nil, nil, false
 	}
 	d := h.recall(c.sum)
