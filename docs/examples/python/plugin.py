@@ -104,6 +104,7 @@ class App:
 
     def __init__(self, work_dir):
         self.lock = threading.Lock()  # for what changes the state on disk, and for spawning
+        self.starts = threading.Lock()  # held by the start that is under way; taken before lock
         self.ended = 0  # grows with each Stop and Kill: a start that is under way gives up
         self.path = os.path.join(work_dir, "worker.json")
         self.spawning = os.path.join(work_dir, "worker.lock")
@@ -113,7 +114,7 @@ class App:
             with open(self.path, encoding="utf-8") as f:
                 return json.load(f)
         except FileNotFoundError:
-            return {"epoch": 0, "mark": "", "pid": 0, "exit": None, "done": {}}
+            return fresh()
 
     def spawns(self):
         """Whether a program is just being made, by this plugin or by one that was killed over it."""
@@ -149,6 +150,10 @@ class App:
         if caller.epoch > state["epoch"]:
             state["epoch"] = caller.epoch
             self.save(state)
+
+
+def fresh():
+    return {"epoch": 0, "mark": "", "pid": 0, "exit": None, "done": {}}
 
 
 def operation(kind, caller):
@@ -287,11 +292,20 @@ class Plugin:
             told.put(("started", self.bring_up(request, context, lambda *step: told.put(("step", step)))))
         except Refused as e:
             told.put(("refused", str(e)))
-        except (Failed, OSError) as e:
-            told.put(("failed", str(e)))
+        except Exception as e:  # whatever it is: the core waits for an end
+            told.put(("failed", str(e) or type(e).__name__))
 
     def bring_up(self, request, context, step):
-        app, c = self.app(request.application), configuration(request.application.config)[0]
+        app = self.app(request.application)
+        if not app.starts.acquire(timeout=context.time_remaining() or 600):
+            raise Failed("another start of it is under way")
+        try:
+            return self.bring_up_alone(app, request, context, step)
+        finally:
+            app.starts.release()
+
+    def bring_up_alone(self, app, request, context, step):
+        c = configuration(request.application.config)[0]
         once = operation("start", request.caller)
         with app.lock:
             state = app.load()
@@ -406,12 +420,18 @@ class Plugin:
         left = context.time_remaining()
         until = time.monotonic() + (30 if left is None else max(left - 1, 0.2))  # when everything must be over
         once = operation(kind, request.caller)
+        lost = ""  # why the record of it cannot be used: a Kill goes on without
         with app.lock:
-            state = app.load()
+            state = fresh()
             try:
+                state = app.load()
                 app.admit(state, request.caller)
             except Refused as e:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(e))
+            except (OSError, ValueError) as e:
+                lost = str(e)
+                if kind != "kill":
+                    context.abort(grpc.StatusCode.UNAVAILABLE, lost)
             if once in state["done"]:
                 return response(state=pb.RUN_STATE_STOPPED, detail=state["done"][once])
             app.ended += 1
@@ -431,7 +451,9 @@ class Plugin:
                 sure = kill_all(mark, until) and sure
         if not sure:
             return response(state=pb.RUN_STATE_UNKNOWN, detail="Something of it cannot be killed.")
-        if found:
+        if lost and not found:
+            return response(state=pb.RUN_STATE_UNKNOWN, detail=f"What ran cannot be told: {lost}.")
+        if found and not lost:
             with app.lock:
                 state = app.load()
                 state["done"][once] = how
@@ -474,6 +496,7 @@ def certificate():
 
 
 def main():
+    core = os.getppid()  # before anything else: it may be gone soon
     key, cert = certificate()
     pem = serialization.Encoding.PEM
     credentials = grpc.ssl_server_credentials(
@@ -484,7 +507,6 @@ def main():
     path = os.path.join(os.environ["PLUGIN_UNIX_SOCKET_DIR"], f"worker{os.getpid()}")
     if server.add_secure_port("unix:" + path, credentials) == 0:
         sys.exit(f"cannot listen on {path}")
-    core = os.getppid()
     server.start()
     der = base64.b64encode(cert.public_bytes(serialization.Encoding.DER)).decode().rstrip("=")
     print(f"1|1|unix|{path}|grpc|{der}", flush=True)

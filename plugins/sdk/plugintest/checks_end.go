@@ -3,6 +3,7 @@ package plugintest
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -164,19 +165,45 @@ func (k *kit) epochsPerApplication() (string, error) {
 }
 
 func (a *app) lease(sequence uint64, until time.Duration) error {
-	_, err := call(a.kit, "Renew", shortCall, a.plugin.service.Renew, &pluginv1.RenewRequest{
+	_, err := call(a.kit, "Renew", renewCall, a.plugin.service.Renew, &pluginv1.RenewRequest{
 		Caller: a.caller(), Application: a.pb, Handle: a.handle, Sequence: sequence, UntilNs: uint64(until),
 	})
 	return err
 }
 
-func (k *kit) renew() (string, error) {
+// leases skips a check where the plugin's applications have none.
+func (k *kit) leases() error {
 	info, err := call(k, "Info", shortCall, k.plugin.service.Info, &pluginv1.InfoRequest{})
-	if err != nil {
+	if err == nil && !info.GetLeases() {
+		return skipped("It has no leases.")
+	}
+	return err
+}
+
+// renewTime renews as often as the core does, while the application is probed.
+func (k *kit) renewTime() (string, error) {
+	if err := k.leases(); err != nil {
 		return "", err
 	}
-	if !info.GetLeases() {
-		return "", skipped("It has no leases.")
+	return k.with(func(a *app) (string, error) {
+		var probing sync.WaitGroup
+		defer probing.Wait()
+		probing.Go(func() { _, _ = a.probe() })
+		longest := time.Duration(0)
+		for i := range uint64(10) {
+			begin := time.Now()
+			if err := a.lease(i+1, bootclock.Now()+time.Hour); err != nil {
+				return "", err
+			}
+			longest = max(longest, time.Since(begin))
+		}
+		return fmt.Sprintf("Ten renewals, the longest took %v.", longest.Round(time.Millisecond)), nil
+	})
+}
+
+func (k *kit) renew() (string, error) {
+	if err := k.leases(); err != nil {
+		return "", err
 	}
 	return k.with(func(a *app) (string, error) {
 		hour := func() time.Duration { return bootclock.Now() + time.Hour }

@@ -87,6 +87,62 @@ func (a *app) startWent(s Started, took time.Duration) (string, error) {
 		strings.Join(s.Steps, ", "), len(all)), nil
 }
 
+func (k *kit) startSteps() (string, error) {
+	a := k.app()
+	s, err := a.startAs(a.caller(), nil)
+	if err == nil {
+		a.handle = s.Handle
+		if len(s.Steps) == 0 {
+			err = errors.New("the start told no step: who waits for it does not see what is being done")
+		}
+	}
+	return strings.Join(s.Texts, " "), errors.Join(err, a.end())
+}
+
+// startBeside sends two starts at the same time, of two operations: a core that was started again does that.
+func (k *kit) startBeside() (string, error) {
+	return k.with(func(a *app) (string, error) {
+		one, err := a.settled()
+		if err != nil {
+			return "", err
+		}
+		if err := a.stop(); err != nil {
+			return "", err
+		}
+		var both sync.WaitGroup
+		var starts [2]Started
+		var errs [2]error
+		for i := range starts {
+			c := a.caller()
+			both.Go(func() { starts[i], errs[i] = a.startAs(c, nil) })
+		}
+		both.Wait()
+		for i, s := range starts {
+			if s.Handle != nil {
+				a.handle = s.Handle
+			}
+			if errs[i] != nil {
+				errs[i] = fmt.Errorf("one of two starts at the same time: %w", errs[i])
+			}
+		}
+		if err := errors.Join(errs[:]...); err != nil {
+			return "", err
+		}
+		if err := a.running(); err != nil {
+			return "", err
+		}
+		two, err := a.settled()
+		if err != nil {
+			return "", err
+		}
+		if len(two) > len(one) {
+			return "", fmt.Errorf("two starts at the same time have started it twice: %d processes instead of %d: %s",
+				len(two), len(one), list(two))
+		}
+		return fmt.Sprintf("Both gave a handle, and there are as many processes as after one start: %d.", len(two)), nil
+	})
+}
+
 func (k *kit) startTwice() (string, error) {
 	return k.with(func(a *app) (string, error) {
 		before, err := a.settled()

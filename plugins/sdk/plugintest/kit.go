@@ -120,7 +120,6 @@ type kit struct {
 
 	applications int
 	operations   atomic.Int64 // of calls, some of which are made beside others
-	late         []string     // calls that were not answered in time
 }
 
 // one keeps two runs of one process from taking each other's processes for their own.

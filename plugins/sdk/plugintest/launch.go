@@ -30,7 +30,8 @@ import (
 // What the contract gives a plugin (proto/ors/plugin/v1).
 const (
 	startUp     = 10 * time.Second // process, handshake, Info and Schema
-	shortCall   = 5 * time.Second  // Info, Schema, Validate, Recover, Renew
+	shortCall   = 5 * time.Second  // Info, Schema, Validate, Recover
+	renewCall   = time.Second
 	readyCall   = 10 * time.Second
 	probeCall   = 5 * time.Second
 	killCall    = 30 * time.Second
@@ -217,8 +218,8 @@ func (k *kit) said(begin int64) string {
 	return "; it said: " + text
 }
 
-// call makes one call with the time that the contract gives it. A call that is late is remembered, and the plugin is
-// killed, as the core does with one that hangs.
+// call makes one call with the time that the contract gives it. A plugin whose answer is late is killed, as the core
+// does with one that hangs.
 func call[Q, R any](k *kit, name string, within time.Duration,
 	method func(context.Context, Q, ...grpc.CallOption) (R, error), request Q,
 ) (R, error) {
@@ -234,10 +235,8 @@ func (k *kit) explain(name string, within time.Duration, begin int64, err error)
 	case codes.OK:
 		return nil
 	case codes.DeadlineExceeded:
-		err := fmt.Errorf("%s was not answered within %v", name, within)
-		k.late = append(k.late, err.Error())
 		k.plugin.kill()
-		return err
+		return fmt.Errorf("%s was not answered within %v", name, within)
 	case codes.Unavailable:
 		if k.plugin.waitEnd(drain) {
 			return fmt.Errorf("the plugin's process ended during %s: %s%s", name, k.plugin.run.result(), k.said(begin))

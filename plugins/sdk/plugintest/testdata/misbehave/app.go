@@ -35,7 +35,7 @@ type app struct {
 }
 
 func bare() bool {
-	return is("takes-its-application-along", "lends-its-output", "trusts-pid", "stops-politely")
+	return is("starts-beside", "takes-its-application-along", "lends-its-output", "trusts-pid", "stops-politely")
 }
 
 type body struct {
@@ -62,7 +62,7 @@ func parse(config []byte) (body, error) {
 func (a *app) change(verb, id string, act func(context.Context) (any, error)) (any, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if !is("starts-after-kill") {
+	if !is("starts-after-kill") && (verb != "start" || !is("starts-beside")) {
 		a.turn.Lock()
 		defer a.turn.Unlock()
 	}
@@ -107,8 +107,10 @@ func (a *app) start(ctx context.Context, config []byte, tell func() error) (*plu
 		}
 		return a.handle(), nil
 	}
-	if err := tell(); err != nil {
-		return nil, err
+	if !is("tells-no-step") {
+		if err := tell(); err != nil {
+			return nil, err
+		}
 	}
 	wait := 20 * time.Millisecond
 	if is("starts-after-kill") {

@@ -265,6 +265,9 @@ func (s *server) Renew(_ context.Context, r *pluginv1.RenewRequest) (*pluginv1.R
 	if err := s.admit(a, r.GetCaller()); err != nil {
 		return nil, err
 	}
+	if is("slow-renewal") {
+		time.Sleep(2 * time.Second)
+	}
 	until := time.Duration(r.GetUntilNs())
 	switch {
 	case is("lease-out-of-order"):
