@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"fmt"
+	"regexp"
 
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -33,14 +34,23 @@ type Block struct {
 	Body     Schema
 }
 
-func (s Schema) check(path string) error {
+// nameForm is that of an HCL identifier, in ASCII.
+var nameForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+
+// check looks at what needs no HCL; the conformance kit looks at types and defaults, too.
+func (s Schema) check(path string, labels []string) error {
 	seen := map[string]bool{}
 	name := func(n string) error {
-		if !kindForm.MatchString(n) || seen[n] {
+		if !nameForm.MatchString(n) || seen[n] {
 			return fmt.Errorf("sdk: schema: %s%q is not a name, or is there twice", path, n)
 		}
 		seen[n] = true
 		return nil
+	}
+	for _, l := range labels {
+		if err := name(l); err != nil {
+			return err
+		}
 	}
 	for _, a := range s.Attributes {
 		if err := name(a.Name); err != nil {
@@ -54,7 +64,10 @@ func (s Schema) check(path string) error {
 		if err := name(b.Name); err != nil {
 			return err
 		}
-		if err := b.Body.check(path + b.Name + "."); err != nil {
+		if b.Min < 0 || b.Max < 0 || b.Max > 0 && b.Min > b.Max {
+			return fmt.Errorf("sdk: schema: %s%s: there cannot be between %d and %d", path, b.Name, b.Min, b.Max)
+		}
+		if err := b.Body.check(path+b.Name+".", b.Labels); err != nil {
 			return err
 		}
 	}

@@ -14,13 +14,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-version"
 
 	"github.com/orscore/ors/internal/bootclock"
 	"github.com/orscore/ors/plugins/sdk/environment"
+	"github.com/orscore/ors/plugins/sdk/handshake"
 )
 
 // Plugin says what a plugin program is. All fields but OnEvent are required.
@@ -260,16 +261,15 @@ type Event struct {
 	Event  string  // how the group came: takeover, switchover, failback, returned, start, resumed
 }
 
-var kindForm = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
-
 func (p Plugin) check() error {
-	switch {
-	case !kindForm.MatchString(p.Kind):
-		return fmt.Errorf("sdk: Plugin.Kind %q: use lower-case letters, digits, - and _", p.Kind)
-	case p.Version == "":
-		return errors.New("sdk: Plugin.Version is empty")
-	case p.New == nil:
+	if why := handshake.CheckKind(p.Kind); why != "" {
+		return fmt.Errorf("sdk: Plugin.Kind %q %s", p.Kind, why)
+	}
+	if _, err := version.NewSemver(p.Version); err != nil {
+		return fmt.Errorf("sdk: Plugin.Version %q is no semantic version: 1.0.0 would be one", p.Version)
+	}
+	if p.New == nil {
 		return errors.New("sdk: Plugin.New is nil")
 	}
-	return p.Schema.check("")
+	return p.Schema.check("", nil)
 }

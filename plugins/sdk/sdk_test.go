@@ -457,13 +457,24 @@ func TestEvents(t *testing.T) {
 }
 
 func TestPluginCheck(t *testing.T) {
-	good := Plugin{Kind: "good", Version: "1.0.0", New: func(Instance) (Application, error) { return nil, nil }}
+	good := Plugin{Kind: "good", Version: "1.0.0",
+		Schema: Schema{Attributes: []Attribute{{Name: "maxSize", Type: "number"}}}, New: func(Instance) (Application, error) { return nil, nil }}
 	if err := good.check(); err != nil {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*Plugin){
 		"kind":    func(p *Plugin) { p.Kind = "No Good" },
-		"version": func(p *Plugin) { p.Version = "" },
+		"kind with a version": func(p *Plugin) { p.Kind = "lamp_2" },
+		"version":             func(p *Plugin) { p.Version = "" },
+		"version of words":    func(p *Plugin) { p.Version = "newest" },
+		"label": func(p *Plugin) {
+			p.Schema.Blocks = []Block{{Name: "b", Labels: []string{"a b"}}}
+		},
+		"label and attribute": func(p *Plugin) {
+			p.Schema.Blocks = []Block{{Name: "b", Labels: []string{"a"},
+				Body: Schema{Attributes: []Attribute{{Name: "a", Type: "string"}}}}}
+		},
+		"limits": func(p *Plugin) { p.Schema.Blocks = []Block{{Name: "b", Min: 3, Max: 2}} },
 		"new":     func(p *Plugin) { p.New = nil },
 		"twice": func(p *Plugin) {
 			p.Schema.Attributes = []Attribute{{Name: "a", Type: "string"}, {Name: "a", Type: "string"}}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -31,11 +32,18 @@ type Process struct {
 	pluginv1.PluginServiceClient
 	PID    int
 	client *plugin.Client
+	socket string // folder of its socket
 }
 
 // Start runs a plugin: a program and its arguments, so that a test may put something such as `ip netns exec` in
-// front. Its logs are written to logs.
+// front. Its environment is what the core gives it. Its logs are written to logs.
 func Start(logs io.Writer, argv ...string) (*Process, error) {
+	socket, err := os.MkdirTemp("", "ors")
+	if err != nil {
+		return nil, fmt.Errorf("folder for the plugin's socket: %w", err)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(environment(), "PLUGIN_UNIX_SOCKET_DIR="+socket)
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
 			ProtocolVersion:  handshake.ProtocolVersion,
@@ -43,14 +51,14 @@ func Start(logs io.Writer, argv ...string) (*Process, error) {
 			MagicCookieValue: handshake.MagicCookieValue,
 		},
 		VersionedPlugins: map[int]plugin.PluginSet{handshake.ProtocolVersion: {handshake.PluginName: clientOnly{}}},
-		Cmd:              exec.Command(argv[0], argv[1:]...),
+		Cmd:              cmd,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
 		Stderr:           logs,
 		Logger:           hclog.New(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off}),
 	})
-	p := &Process{client: client}
+	p := &Process{client: client, socket: socket}
 	rpc, err := client.Client()
 	if err == nil {
 		p.PID = client.ReattachConfig().Pid
@@ -72,7 +80,7 @@ func (p *Process) Close() error {
 	go func() { p.client.Kill(); close(done) }()
 	select {
 	case <-done:
-		return nil
+		return os.RemoveAll(p.socket)
 	case <-time.After(endWithin):
 		return fmt.Errorf("plugin %d did not end within %v", p.PID, endWithin)
 	}

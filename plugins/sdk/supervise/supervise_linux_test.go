@@ -319,6 +319,40 @@ func TestRotateLog(t *testing.T) {
 	want(path, "again")
 }
 
+// TestRotationFollowsNoLink: whoever may write in a log's folder must not have other files written over.
+func TestRotationFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	precious, log := filepath.Join(dir, "precious"), filepath.Join(dir, "log")
+	for path, text := range map[string]string{precious: "what is somebody else's", log: "long enough to be cut"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(precious, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotateLog(log, 8); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(log + ".1"); err != nil || string(b) != "long enough to be cut" {
+		t.Errorf("the older log is %q, %v", b, err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(precious, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotateLog(link, 8); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("rotation of a link: %v", err)
+	}
+	s := supervisor{spec: Spec{Log: link}}
+	if err := s.openFiles(); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a log that is a link: %v", err)
+	}
+	if b, err := os.ReadFile(precious); err != nil || string(b) != "what is somebody else's" {
+		t.Errorf("the other file is %q, %v", b, err)
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	const tail = " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20"
 	for in, want := range map[string]procStat{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strconv"
@@ -159,7 +160,10 @@ func (s *supervisor) openFiles() error {
 	if err := unix.Dup2(int(s.null.Fd()), 0); err != nil {
 		return fmt.Errorf("standard input: %w", err)
 	}
-	s.log, err = os.OpenFile(s.spec.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	s.log, err = os.OpenFile(s.spec.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o640)
+	if errors.Is(err, unix.ELOOP) {
+		return fmt.Errorf("log file: %s is a symbolic link: name the file that it leads to", s.spec.Log)
+	}
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}
@@ -348,9 +352,10 @@ func (s *supervisor) rotate() (stop func()) {
 }
 
 // rotateLog copies a log that has grown beyond most to path.1 and cuts it to nothing. Writers have it open for
-// appending, so they go on at its new end.
+// appending, so they go on at its new end. No link is followed: whoever may write in the folder could have other files
+// written over.
 func rotateLog(path string, most int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
@@ -359,7 +364,10 @@ func rotateLog(path string, most int64) error {
 	if err != nil || fi.Size() <= most || !fi.Mode().IsRegular() {
 		return err
 	}
-	old, err := os.OpenFile(path+".1", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fi.Mode().Perm())
+	if err := os.Remove(path + ".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	old, err := os.OpenFile(path+".1", os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, fi.Mode().Perm())
 	if err != nil {
 		return err
 	}
