@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,28 +27,29 @@ type PluginCheck struct {
 	Progress func(plugintest.Finding) // may be nil
 }
 
-// Run finds out whether the plugin keeps its contract. What is wrong in the configuration is a ConfigError.
-func (p PluginCheck) Run(ctx context.Context) (plugintest.Report, error) {
+// Options are what plugintest.Check needs to find out whether the plugin keeps its contract; an error is about what
+// the fields name. What is wrong in the configuration is the check's error, a ConfigError.
+func (p PluginCheck) Options() (plugintest.Options, error) {
 	o := plugintest.Options{NoTLS: !p.TLS, Only: p.Only, StartWithin: p.Start, StopWithin: p.Stop, Progress: p.Progress}
 	var err error
 	if o.Command, err = command(p.Program); err != nil {
-		return plugintest.Report{}, err
+		return o, fmt.Errorf("ORS-7008: %w", err)
 	}
 	if p.Previous != "" {
 		if o.Previous, err = command(p.Previous); err != nil {
-			return plugintest.Report{}, err
+			return o, fmt.Errorf("ORS-7008: the older release: %w", err)
 		}
 	}
 	if p.Config != "" {
 		src, err := os.ReadFile(p.Config)
 		if err != nil {
-			return plugintest.Report{}, fmt.Errorf("ORS-7008: the configuration for the check: %w", err)
+			return o, fmt.Errorf("ORS-7008: the configuration for the check: %w", err)
 		}
 		o.Config = func(schema *pluginv1.Block, drives []*pluginv1.Drive) ([]byte, error) {
 			return decodeBody(p.Config, src, schema, drives)
 		}
 	}
-	return plugintest.Check(ctx, o)
+	return o, nil
 }
 
 // command is how to run a program that the operator names: a plugin runs in the root folder.
@@ -61,11 +61,11 @@ func command(program string) ([]string, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("ORS-7008: there is no program %s", path)
+		return nil, fmt.Errorf("there is no program %s", path)
 	case err != nil:
-		return nil, fmt.Errorf("ORS-7008: %w", err)
+		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("ORS-7008: %s is no program", path)
+		return nil, fmt.Errorf("%s is no program", path)
 	}
 	return []string{path}, nil
 }

@@ -2,6 +2,8 @@ package core
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/orscore/ors/core/config"
@@ -69,6 +71,9 @@ func withPluginFolder(o Options, dir string, ask func(*config.Config, *pluginhos
 	if dir != "" {
 		if c.Agent.PluginDir, err = filepath.Abs(dir); err != nil { // a plugin runs in the root folder
 			return err
+		}
+		if _, err := os.Stat(c.Agent.PluginDir); err != nil {
+			return fmt.Errorf("ORS-7008: the folder with the plugins: %w", err)
 		}
 	}
 	return askPlugins(c, o.logger(), func(host *pluginhost.Host) error { return ask(c, host) })

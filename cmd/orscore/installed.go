@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -93,7 +95,14 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 		Short: "Print the reference page of a plugin, from what it says of itself",
 		Args:  exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if name := filepath.Base(args[0]); name != args[0] {
+			kind, version, _ := handshake.SplitProgram(handshake.ProgramPrefix + args[0])
+			switch name := filepath.Base(args[0]); {
+			case args[0] == "":
+				return usage("the kind is empty; `orscore plugin list` shows what there is")
+			case version != "":
+				return usage("%q is a kind with a version: `orscore plugin docs %s` describes the version that serves",
+					args[0], kind)
+			case name != args[0]:
 				kind, _, ok := handshake.SplitProgram(strings.TrimSuffix(name, ".exe"))
 				if !ok {
 					kind = "KIND"
@@ -135,8 +144,23 @@ anything fails, the old one goes on.`,
 	}
 }
 
+const unpublished = "v0.0.0"
+
+// noSource says why a folder does not hold the source of ORS; empty: it does.
+func noSource(folder string) string {
+	const module = "module github.com/orscore/ors\n"
+	text, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	if err != nil {
+		return err.Error()
+	}
+	if !strings.HasPrefix(string(text), module) {
+		return "its go.mod does not begin with " + strings.TrimSpace(module)
+	}
+	return ""
+}
+
 func pluginNewCommand() *cobra.Command {
-	p := scaffold.Plugin{Go: strings.TrimPrefix(runtime.Version(), "go"), Require: "v0.0.0"}
+	p := scaffold.Plugin{Go: strings.TrimPrefix(runtime.Version(), "go"), Require: unpublished}
 	c := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Write the first version of a plugin in Go, which builds and keeps the contract",
@@ -147,6 +171,9 @@ build against that instead of a published version.`,
 		Args: exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			p.Name = args[0]
+			if slices.Contains([]string{"domino", "generic", "ipset"}, p.Name) {
+				return usage("%s is a plugin of ORS itself: give yours another name", p.Name)
+			}
 			if v := core.Version; strings.HasPrefix(v, "v") {
 				p.Require = v
 			}
@@ -156,6 +183,12 @@ build against that instead of a published version.`,
 					return err
 				}
 				p.SDK = path
+				if why := noSource(path); why != "" {
+					return usage("--sdk %s: %s; it is the folder with the source of ORS", path, why)
+				}
+			} else if p.Require == unpublished {
+				return usage("this orscore was built from source, and its version is not published: " +
+					"name the folder with the source by --sdk, as in `orscore plugin new NAME --sdk /usr/src/ors`")
 			}
 			files, err := p.Write("ors-plugin-" + p.Name)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,5 +136,56 @@ func TestPluginNew(t *testing.T) {
 	page := orscore(t, "plugin", "docs", "lamp", "--plugin-dir", "ors-plugin-lamp", "--config", "/nowhere/config.hcl")
 	if !strings.HasPrefix(page, "# lamp\n") || !strings.Contains(page, "| `command` | list(string) | required |") {
 		t.Error(page)
+	}
+}
+
+// TestPluginMistakes: what the command line names is not there, or is not what it should be.
+func TestPluginMistakes(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.WriteFile("go.mod", []byte("module example.org/other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		argv []string
+		says string
+	}{
+		{[]string{"new", "lamp"}, "--sdk"},
+		{[]string{"new", "lamp", "--sdk", "/nonexistent"}, "no such file"},
+		{[]string{"new", "lamp", "--sdk", dir}, "its go.mod does not begin with"},
+		{[]string{"new", "ipset", "--sdk", dir}, "a plugin of ORS itself"},
+		{[]string{"check", "ors-plugin-none"}, "there is no program"},
+		{[]string{"check", dir}, "is no program"},
+		{[]string{"check", program, "--previous", "none"}, "the older release: there is no program"},
+		{[]string{"check", program, "--config", "none.hcl"}, "the configuration for the check"},
+		{[]string{"docs", ""}, "the kind is empty"},
+		{[]string{"docs", "beam_0.1.0"}, "`orscore plugin docs beam`"},
+	} {
+		t.Run(strings.Join(c.argv, " "), func(t *testing.T) {
+			root := newRoot()
+			root.SetArgs(append([]string{"plugin"}, c.argv...))
+			root.SetOut(io.Discard)
+			root.SetErr(io.Discard)
+			err := root.ExecuteContext(t.Context())
+			if exitCode(err) != exitUsage || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("exit code %d, %v; want a mistake that says %q", exitCode(err), err, c.says)
+			}
+		})
+	}
+	if left, err := filepath.Glob("ors-plugin-*"); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	for _, argv := range [][]string{{"list"}, {"docs", "generic"}} {
+		root := newRoot()
+		root.SetArgs(append(append([]string{"plugin"}, argv...), "--plugin-dir", "/nonexistent"))
+		root.SetOut(io.Discard)
+		root.SetErr(io.Discard)
+		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+			t.Errorf("%v of a folder that is not there: %v", argv, err)
+		}
 	}
 }

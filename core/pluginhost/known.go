@@ -187,7 +187,7 @@ func (h *Host) programAt(ctx context.Context, kind, path string, chosen *candida
 		d, err = h.describe(ctx, kind, c)
 	}
 	if err != nil {
-		p.Problem = err.Error()
+		p.Problem, p.Chosen = err.Error(), false
 		return p
 	}
 	p.Version, p.Protocol = d.info.GetVersion(), d.protocol

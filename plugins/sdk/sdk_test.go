@@ -463,7 +463,7 @@ func TestPluginCheck(t *testing.T) {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*Plugin){
-		"kind":    func(p *Plugin) { p.Kind = "No Good" },
+		"kind":                func(p *Plugin) { p.Kind = "No Good" },
 		"kind with a version": func(p *Plugin) { p.Kind = "lamp_2" },
 		"version":             func(p *Plugin) { p.Version = "" },
 		"version of words":    func(p *Plugin) { p.Version = "newest" },
@@ -475,7 +475,7 @@ func TestPluginCheck(t *testing.T) {
 				Body: Schema{Attributes: []Attribute{{Name: "a", Type: "string"}}}}}
 		},
 		"limits": func(p *Plugin) { p.Schema.Blocks = []Block{{Name: "b", Min: 3, Max: 2}} },
-		"new":     func(p *Plugin) { p.New = nil },
+		"new":    func(p *Plugin) { p.New = nil },
 		"twice": func(p *Plugin) {
 			p.Schema.Attributes = []Attribute{{Name: "a", Type: "string"}, {Name: "a", Type: "string"}}
 		},

@@ -5,7 +5,8 @@
 // may kill and start it again at any time. An application must therefore never be a child that dies with its plugin.
 //
 // Rules for every call:
-//   - It has a deadline. A plugin that does not answer in time is killed and started again.
+//   - It has a deadline. A plugin that misses two in a row is killed and started again. Start, Stop and Renew do not count for
+//     that: what they wait for may be the application.
 //   - It may be repeated. A repeat with the same operation_id means "did that happen?" and must not act twice.
 //   - Each call that changes something carries a Caller. A plugin refuses (FAILED_PRECONDITION) an epoch for an
 //     application that is older than the newest one it has seen for it: such a call comes from a server that has lost the group.
