@@ -109,6 +109,9 @@ func (o Options) loadOrUsual() (*config.Config, error) {
 	return o.load()
 }
 
+// asked is the boot id of a host whose plugins are only asked what they are.
+const asked = "asked"
+
 // askPlugins lends ask a host of plugins that are only asked: their sockets and logs are in a folder that is removed
 // afterwards.
 func askPlugins(c *config.Config, log hclog.Logger, ask func(*pluginhost.Host) error) error {
@@ -119,7 +122,7 @@ func askPlugins(c *config.Config, log hclog.Logger, ask func(*pluginhost.Host) e
 	defer func() { _ = os.RemoveAll(dir) }()
 	quiet := *c
 	quiet.Agent.RunDir, quiet.Agent.LogDir = dir, dir
-	host := newPlugins(&quiet, "asked", nil, log)
+	host := newPlugins(&quiet, asked, nil, log)
 	defer func() {
 		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
@@ -203,7 +206,7 @@ func newPlugins(c *config.Config, bootID string, a *agent, log hclog.Logger) *pl
 	o := pluginhost.Options{
 		Dir: c.Agent.PluginDir, KnownDir: knownDir(c), RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir,
 		Server: c.ServerName(c.Self),
-		BootID: bootID, Pins: pins, Log: log.Named("plugins"),
+		BootID: bootID, Pins: pins, Log: log.Named("plugins"), Asked: bootID == asked,
 	}
 	if a != nil {
 		o.Replaced, o.Events = a.replaced, a.events

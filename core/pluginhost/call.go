@@ -185,7 +185,7 @@ func (in *instance) judge(ctx context.Context, p *process, err error, patient bo
 }
 
 func (in *instance) explain(p *process, name string, err error, died bool) error {
-	next := "see " + in.h.logPath(in.kind, in.application)
+	next := in.next()
 	switch {
 	case died:
 		what := fmt.Sprintf("its process ended during %s (%s)", name, p.why())

@@ -202,6 +202,42 @@ func TestKnownRunsNothing(t *testing.T) {
 	}
 }
 
+// A program that says no handshake, and has started others meanwhile, leaves none of them behind.
+func TestMuteProgramLeavesNothing(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	h.o.Asked = true
+	mark := filepath.Join(t.TempDir(), "pid")
+	path := filepath.Join(h.o.Dir, "ors-plugin-mute")
+	text := "#!/bin/sh\nsleep 300 &\necho $! >" + mark + ".new\nmv " + mark + ".new " + mark + "\nwait\n"
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := h.Describe(background(t), "mute")
+	if err == nil || !strings.Contains(err.Error(), "no handshake within") {
+		t.Errorf("error %v", err)
+	}
+	var e *Error
+	if !errors.As(err, &e) || strings.Contains(e.Next, h.o.LogDir) {
+		t.Errorf("the next step %+v is in a folder that goes", e)
+	}
+	raw, err := os.ReadFile(mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); unix.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z ") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %d goes on", pid)
+		}
+	}
+}
+
 func TestFewAreKept(t *testing.T) {
 	h := New(Options{KnownDir: t.TempDir()})
 	for i := range mostKnown + 5 {

@@ -141,7 +141,7 @@ func (in *instance) overBudget(now time.Time) time.Duration {
 			Code: CodeBudget, Kind: in.kind,
 			What: fmt.Sprintf("it ended %d times within %v; the next try is at %s",
 				len(recent), in.h.lim.window, now.Add(wait).Format(time.TimeOnly)),
-			Next: "see " + in.h.logPath(in.kind, in.application),
+			Next: in.next(),
 		}
 		if cause != nil {
 			in.err.Err = errors.New(cause.What)
@@ -205,7 +205,7 @@ func (in *instance) stopped(p *process, why string) {
 		in.proc = nil
 	}
 	in.state = StateStarting
-	in.err = &Error{Code: CodeStart, Kind: in.kind, What: why, Next: "see " + in.h.logPath(in.kind, in.application)}
+	in.err = &Error{Code: CodeStart, Kind: in.kind, What: why, Next: in.next()}
 	in.tell()
 }
 

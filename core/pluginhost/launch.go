@@ -87,7 +87,7 @@ func (in *instance) check(ctx context.Context) (*candidate, *Error) {
 func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) {
 	logPath := in.h.logPath(in.kind, in.application)
 	fail := func(what string, err error) *Error {
-		return &Error{Code: CodeStart, Kind: in.kind, What: what, Next: "see " + logPath, Err: err}
+		return &Error{Code: CodeStart, Kind: in.kind, What: what, Next: in.next(), Err: err}
 	}
 	dir, err := in.h.socketDir()
 	if err != nil {
@@ -108,7 +108,7 @@ func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) 
 	select {
 	case err = <-connected:
 	case <-ctx.Done():
-		run.kill()
+		run.killAll()
 		err = fmt.Errorf("no handshake within %v", in.h.lim.start)
 		sleep(context.Background(), in.h.lim.dead, run.exited)
 	}
@@ -117,7 +117,7 @@ func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) 
 	}
 	sleep(context.Background(), drain, run.exited) // who prints nothing has mostly ended
 	ended := run.result()
-	run.kill()
+	run.killAll()
 	p.end(0, in.h.lim.dead)
 	what := "it did not start: " + handshake.Explain(err, ended)
 	if tail := logTail(logPath, begin); tail != "" {
@@ -296,6 +296,14 @@ func (clientSide) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
 
 func (clientSide) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
 	return conn, nil
+}
+
+// next is where to look when a plugin has failed.
+func (in *instance) next() string {
+	if in.h.o.Asked {
+		return "`orscore plugin check` shows what the program does"
+	}
+	return "see " + in.h.logPath(in.kind, in.application)
 }
 
 // maxLog is how large a plugin's log may be when the plugin is launched; a larger one is moved aside first.

@@ -26,6 +26,7 @@ type Options struct {
 	KnownDir string         // keeps what programs have said of themselves, by their hash; empty: nothing is kept
 	RunDir   string         // for sockets; a private folder is made in it, and removed by Close
 	LogDir   string         // for the output of plugins: plugin-KIND.log
+	Asked    bool           // plugins are only asked what they are, and LogDir goes afterwards
 	Server   string         // name of this server: filled into a Caller that names none
 	BootID   string         // identity of this run of the core: filled into a Caller that has none
 	Pins     map[string]Pin // what is known of a kind; a kind that is not in it runs unpinned

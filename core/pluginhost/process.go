@@ -104,6 +104,17 @@ func (p *child) kill() {
 	}
 }
 
+// killAll kills a program that has not said its handshake, and what it has started: nobody has asked it for an
+// application yet, so none is among that. The number of the group is the program's, which is not reaped yet.
+func (p *child) killAll() {
+	p.mu.Lock()
+	if p.started && p.ended == "" {
+		killSession(p.cmd.Process.Pid)
+	}
+	p.mu.Unlock()
+	p.kill()
+}
+
 func (p *child) Wait(context.Context) error {
 	<-p.exited
 	return nil

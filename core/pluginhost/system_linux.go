@@ -21,6 +21,9 @@ var systemEnvironment []string
 // ownSession takes the plugin out of the agent's session: a Ctrl-C or a closed terminal is not meant for it.
 func ownSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
+// killSession kills the leader of a session that ownSession made, and those of it that have not left its process group.
+func killSession(leader int) { _ = syscall.Kill(-leader, syscall.SIGKILL) }
+
 // atOrdinaryPriority calls start so that a process which it makes runs with the ordinary scheduling policy. A thread
 // of the agent may have real-time priority from the thread that made it, and a new process has its policy from the
 // thread that forks.

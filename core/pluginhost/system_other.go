@@ -13,6 +13,8 @@ var systemEnvironment = []string{"SYSTEMROOT", "SYSTEMDRIVE", "TEMP", "TMP"}
 
 func ownSession(*exec.Cmd) {}
 
+func killSession(int) {}
+
 func atOrdinaryPriority(start func() error) error { return start() }
 
 // socketFolder is not used for sockets here: go-plugin listens on the loopback interface, behind mutual TLS.

@@ -153,7 +153,7 @@ func (in *instance) swap(ctx context.Context, p, q *process) error {
 		switch {
 		case q.ended():
 			return in.unswap(&Error{Code: CodeStart, Kind: in.kind, What: q.why(),
-				Next: "see " + in.h.logPath(in.kind, in.application)})
+				Next: in.next()})
 		case changes > 0 && !p.ended():
 			return busy
 		case calls == 0 || p.ended():
