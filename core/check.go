@@ -25,7 +25,11 @@ type ConfigError struct {
 }
 
 func (e *ConfigError) Error() string {
-	return fmt.Sprintf("the configuration has %d mistakes; `orscore check` shows them", len(e.Diagnostics.Errs()))
+	n := len(e.Diagnostics.Errs())
+	if n == 1 {
+		return "the configuration has a mistake"
+	}
+	return fmt.Sprintf("the configuration has %d mistakes", n)
 }
 
 // Write shows every mistake with its place and source line.

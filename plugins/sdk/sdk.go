@@ -148,6 +148,9 @@ func (i Instance) Decode(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(i.Config))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
+		if n := asNumber(i.Config, err); n != nil {
+			return n
+		}
 		return fmt.Errorf("configuration of application %q does not fit the plugin's schema: %w", i.Name, err)
 	}
 	return nil

@@ -436,6 +436,36 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestNumbers: a number that does not fit the plugin's struct is found in the configuration.
+func TestNumbers(t *testing.T) {
+	type block struct {
+		Rise int `json:"rise"`
+	}
+	type body struct {
+		Port  uint16  `json:"port"`
+		Codes []int   `json:"codes"`
+		Check []block `json:"check"`
+	}
+	for config, want := range map[string]string{
+		`{"port":1.5}`:        `port: 1.5 is no whole number`,
+		`{"port":70000}`:      `port: 70000 is no whole number, or too large`,
+		`{"codes":[0,2,2.5]}`: `codes[2]: 2.5 is no whole number`,
+		`{"port":3,"check":[{"rise":1},{"rise":1e2}]}`: `check[1].rise: 1e2 is no whole number`,
+		`{"check":[{"rise":"x"}]}`:                     `: configuration of application "a" does not fit`,
+	} {
+		var b body
+		err := Instance{Name: "a", Config: []byte(config)}.Decode(&b)
+		if err == nil {
+			t.Errorf("%s is decoded as %+v", config, b)
+			continue
+		}
+		p := (&refusal{err}).problem()
+		if got := p.Attribute + ": " + p.Summary; !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", config, got, want)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	heard := make(chan Event, 2)
 	c, _ := serve(t, script{}, func(e Event) { heard <- e })

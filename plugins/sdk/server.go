@@ -85,7 +85,7 @@ func (s *server) application(in Instance) (Application, error) {
 		if _, ok := status.FromError(err); ok {
 			return nil, err
 		}
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, &refusal{err}
 	}
 	if app == nil {
 		return nil, status.Error(codes.Internal, "the plugin made no application: its New returned nil, and no error")
@@ -108,9 +108,9 @@ func (s *server) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (*pl
 	ctx, cancel := bounded(ctx, shortCall)
 	defer cancel()
 	app, err := s.application(s.withAll(s.instance(r.GetApplication(), nil), r.GetAll()))
-	if status.Code(err) == codes.InvalidArgument {
-		p := Problem{Summary: status.Convert(err).Message(), Detail: "the plugin's own schema should have refused this"}
-		return &pluginv1.ValidateResponse{Problems: problems([]Problem{p})}, nil
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return &pluginv1.ValidateResponse{Problems: problems([]Problem{refused.problem()})}, nil
 	}
 	if err != nil {
 		return nil, err
