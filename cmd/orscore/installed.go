@@ -95,20 +95,8 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 		Short: "Print the reference page of a plugin, from what it says of itself",
 		Args:  exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			kind, version, _ := handshake.SplitProgram(handshake.ProgramPrefix + args[0])
-			switch name := filepath.Base(args[0]); {
-			case args[0] == "":
-				return usage("the kind is empty; `orscore plugin list` shows what there is")
-			case version != "":
-				return usage("%q is a kind with a version: `orscore plugin docs %s` describes the version that serves",
-					args[0], kind)
-			case name != args[0]:
-				kind, _, ok := handshake.SplitProgram(strings.TrimSuffix(name, ".exe"))
-				if !ok {
-					kind = "KIND"
-				}
-				return usage("%q is a path, and a kind is wanted: `orscore plugin docs %s --plugin-dir %s`", args[0], kind,
-					filepath.Dir(args[0]))
+			if err := wantsKind(args[0]); err != nil {
+				return err
 			}
 			info, schema, err := core.DescribePlugin(c.Context(), a.options(c.ErrOrStderr()), dir, args[0])
 			if err != nil {
@@ -120,6 +108,25 @@ func (a *app) pluginDocsCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&dir, "plugin-dir", "", pluginDirHelp)
 	return c
+}
+
+// wantsKind refuses what is no kind, and says which one is probably meant.
+func wantsKind(text string) error {
+	if text == "" {
+		return usage("the kind is empty; `orscore plugin list` shows what there is")
+	}
+	if name := filepath.Base(text); name != text {
+		kind, _, ok := handshake.SplitProgram(strings.TrimSuffix(name, ".exe"))
+		if !ok {
+			kind = "KIND"
+		}
+		return usage("%q is a path, and a kind is wanted: `orscore plugin docs %s --plugin-dir %s`", text, kind,
+			filepath.Dir(text))
+	}
+	if kind, version, _ := handshake.SplitProgram(handshake.ProgramPrefix + text); version != "" {
+		return usage("%q is a kind with a version: `orscore plugin docs %s` describes the version that serves", text, kind)
+	}
+	return nil
 }
 
 func (a *app) pluginUpgradeCommand() *cobra.Command {
