@@ -100,7 +100,8 @@ type PluginServiceClient interface {
 	// killed or hangs: the partner may take the group over then. It starts nothing. An older sequence than the newest is refused
 	// (FAILED_PRECONDITION), and so is a moment that has passed.
 	// When: optional (InfoResponse.leases); several times within each time-out of the interconnect while the group is here, also while a
-	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds.
+	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds, also when it comes while an older one is
+	// being handed on, whose caller may have gone: it may be the last word of a core that ends.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 }
 
@@ -287,7 +288,8 @@ type PluginServiceServer interface {
 	// killed or hangs: the partner may take the group over then. It starts nothing. An older sequence than the newest is refused
 	// (FAILED_PRECONDITION), and so is a moment that has passed.
 	// When: optional (InfoResponse.leases); several times within each time-out of the interconnect while the group is here, also while a
-	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds.
+	// start is under way, whose result it holds for. Time: 1 s. Repeat: the newest moment holds, also when it comes while an older one is
+	// being handed on, whose caller may have gone: it may be the last word of a core that ends.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	mustEmbedUnimplementedPluginServiceServer()
 }
