@@ -207,24 +207,30 @@ func (o Options) comesUp(ctx context.Context, before seen, p *process, version s
 	}
 }
 
-// continues says whether this is the new agent and all that was here before is here again.
+// continues says whether this is the new agent and all that was here before is here again. A group that it has taken
+// over meanwhile is more than that: its partner has died, and the way back would cut the takeover short.
 func (s seen) continues(before seen, version string) error {
 	switch {
 	case s.self.Incarnation <= before.self.Incarnation:
 		return errors.New("the old agent has not ended")
 	case s.self.Version != version:
 		return fmt.Errorf("version %s answers", s.self.Version)
-	case before.status.Verdict == "alive" && s.status.Verdict != "alive":
-		return fmt.Errorf("it has not heard its partner yet: %s", s.status.VerdictWhy)
 	}
 	phases := map[string]string{}
 	for _, g := range s.status.Groups {
 		phases[g.Name] = g.Phase
 	}
+	took := false
 	for _, g := range before.status.Groups {
-		if phases[g.Name] != g.Phase {
-			return fmt.Errorf("group %s is %s, it was %s", g.Name, phases[g.Name], g.Phase)
+		now := phases[g.Name]
+		if strings.EqualFold(g.Phase, "standby") && strings.EqualFold(now, "active") {
+			took = true
+		} else if now != g.Phase {
+			return fmt.Errorf("group %s is %s, it was %s", g.Name, now, g.Phase)
 		}
+	}
+	if !took && before.status.Verdict == "alive" && s.status.Verdict != "alive" {
+		return fmt.Errorf("it has not heard its partner yet: %s", s.status.VerdictWhy)
 	}
 	return nil
 }
