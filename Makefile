@@ -125,6 +125,7 @@ upgrade-builds: build
 
 .PHONY: upgrades
 upgrades: upgrade-builds ## upgrade agents and plugins of a working pair, UPGRADES (100) times each (root); build/upgrades.json
+	sync # what the builds have written must not hold up commits that are timed
 	build/orslab upgrades --count $(UPGRADES) --json build/upgrades.json --logs build/upgrades-logs
 
 .PHONY: matrix
