@@ -117,7 +117,9 @@ func assemble(c *config.Config, log hclog.Logger) (_ *agent, err error) {
 		return nil, err
 	}
 	a.drives = drives
-	a.plugins = newPlugins(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), a, log)
+	plugins := pluginOptions(c, fmt.Sprintf("%s/%d", boot, a.store.Incarnation()), log)
+	plugins.Replaced, plugins.Events = a.replaced, a.events
+	a.plugins = pluginhost.New(plugins)
 	if a.links, err = interconnect.New(interconnect.Options{
 		Pair: c.Pair.Name, Self: uint8(c.Self), Key: c.Interconnect.Key,
 		OtherKey: c.Interconnect.OtherKey, Interval: c.Interconnect.Interval, MaxVersion: maxInterconnect(),

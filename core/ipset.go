@@ -57,7 +57,7 @@ func SetAddress(ctx context.Context, o Options, order AddressOrder, out io.Write
 		return fmt.Errorf("ORS-7041: %q is not an address", order.Address)
 	}
 	order.WorkDir = filepath.Join(c.Agent.RunDir, "by-hand", strings.ReplaceAll(addr.String(), ":", "_"))
-	host := newPlugins(c, "by-hand", nil, o.logger())
+	host := pluginhost.New(pluginOptions(c, "by-hand", o.logger()))
 	program, err := host.Program(addressPlugin)
 	if err != nil {
 		return err

@@ -109,9 +109,6 @@ func (o Options) loadOrUsual() (*config.Config, error) {
 	return o.load()
 }
 
-// asked is the boot id of a host whose plugins are only asked what they are.
-const asked = "asked"
-
 // askPlugins lends ask a host of plugins that are only asked: their sockets and logs are in a folder that is removed
 // afterwards.
 func askPlugins(c *config.Config, log hclog.Logger, ask func(*pluginhost.Host) error) error {
@@ -122,7 +119,9 @@ func askPlugins(c *config.Config, log hclog.Logger, ask func(*pluginhost.Host) e
 	defer func() { _ = os.RemoveAll(dir) }()
 	quiet := *c
 	quiet.Agent.RunDir, quiet.Agent.LogDir = dir, dir
-	host := newPlugins(&quiet, asked, nil, log)
+	o := pluginOptions(&quiet, "asked", log)
+	o.Asked = true
+	host := pluginhost.New(o)
 	defer func() {
 		end, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
@@ -196,22 +195,17 @@ func newDrives(c *config.Config, log hclog.Logger) (*drive.Drives, error) {
 	return d, nil
 }
 
-// newPlugins makes the host of the configured plugins; none is started yet. The agent, nil for who only asks, is told
-// when another process has begun to serve a kind, and tells them of events.
-func newPlugins(c *config.Config, bootID string, a *agent, log hclog.Logger) *pluginhost.Host {
+// pluginOptions are those of a host of the configured plugins.
+func pluginOptions(c *config.Config, bootID string, log hclog.Logger) pluginhost.Options {
 	pins := map[string]pluginhost.Pin{}
 	for _, p := range c.Plugins {
 		pins[p.Kind] = pluginhost.Pin{Version: p.Version, SHA256: p.SHA256, Isolate: p.Isolate, NoTLS: !p.TLS}
 	}
-	o := pluginhost.Options{
+	return pluginhost.Options{
 		Dir: c.Agent.PluginDir, KnownDir: knownDir(c), RunDir: c.Agent.RunDir, LogDir: c.Agent.LogDir,
 		Server: c.ServerName(c.Self),
-		BootID: bootID, Pins: pins, Log: log.Named("plugins"), Asked: bootID == asked,
+		BootID: bootID, Pins: pins, Log: log.Named("plugins"),
 	}
-	if a != nil {
-		o.Replaced, o.Events = a.replaced, a.events
-	}
-	return pluginhost.New(o)
 }
 
 const closeTimeout = 5 * time.Second

@@ -155,13 +155,13 @@ const unpublished = "v0.0.0"
 
 // noSource says why a folder does not hold the source of ORS; empty: it does.
 func noSource(folder string) string {
-	const module = "module github.com/orscore/ors\n"
+	const module = "github.com/orscore/ors"
 	text, err := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if err != nil {
 		return err.Error()
 	}
-	if !strings.HasPrefix(string(text), module) {
-		return "its go.mod does not begin with " + strings.TrimSpace(module)
+	if words := strings.Fields(string(text)); len(words) < 2 || words[0] != "module" || words[1] != module {
+		return "its go.mod is not that of " + module
 	}
 	return ""
 }

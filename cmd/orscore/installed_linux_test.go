@@ -156,7 +156,7 @@ func TestPluginMistakes(t *testing.T) {
 	}{
 		{[]string{"new", "lamp"}, "--sdk"},
 		{[]string{"new", "lamp", "--sdk", "/nonexistent"}, "no such file"},
-		{[]string{"new", "lamp", "--sdk", dir}, "its go.mod does not begin with"},
+		{[]string{"new", "lamp", "--sdk", dir}, "its go.mod is not that of"},
 		{[]string{"new", "ipset", "--sdk", dir}, "a plugin of ORS itself"},
 		{[]string{"check", "ors-plugin-none"}, "there is no program"},
 		{[]string{"check", dir}, "is no program"},

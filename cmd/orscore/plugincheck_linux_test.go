@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/orscore/ors/plugins/sdk/plugintest"
 )
 
 // TestPluginCheck runs the command itself, as vendors do: whole, and with a reader that goes away.
@@ -54,5 +56,39 @@ func TestPluginCheck(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "orskit*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v; it said %s", left, err, said.String())
+	}
+}
+
+// TestVerdict: "keeps the contract" is said of a plugin only when all of it was looked at.
+func TestVerdict(t *testing.T) {
+	report := func(start plugintest.Outcome, passed bool, only ...string) plugintest.Report {
+		r := plugintest.Report{Plugin: "p", Version: "1.0.0", Passed: passed}
+		names := plugintest.Checks()
+		if len(only) > 0 {
+			names = only
+		}
+		for _, name := range names {
+			f := plugintest.Finding{Check: name, Outcome: plugintest.Passed}
+			if name == "start" {
+				f.Outcome = start
+			}
+			r.Findings = append(r.Findings, f)
+		}
+		return r
+	}
+	for want, r := range map[string]plugintest.Report{
+		"p 1.0.0 keeps the contract:":                            report(plugintest.Passed, true),
+		"p 1.0.0 does not keep the contract:":                    report(plugintest.Failed, false),
+		"p 1.0.0 keeps the part of the contract that was looked": report(plugintest.Skipped, true),
+	} {
+		var out strings.Builder
+		if err := printVerdict(&out, r); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%q, %v; want %q", out.String(), err, want)
+		}
+	}
+	var out strings.Builder
+	if err := printVerdict(&out, report(plugintest.Passed, true, "handshake", "start")); err != nil ||
+		!strings.Contains(out.String(), "the part of the contract") {
+		t.Errorf("two checks: %q, %v", out.String(), err)
 	}
 }

@@ -202,18 +202,23 @@ func TestKnownRunsNothing(t *testing.T) {
 	}
 }
 
-// A program that says no handshake, and has started others meanwhile, leaves none of them behind.
+// A program that says no handshake, and has started others meanwhile, leaves none of them behind, whoever ended it.
 func TestMuteProgramLeavesNothing(t *testing.T) {
+	t.Run("killed", func(t *testing.T) { muteProgram(t, "wait", "no handshake within") })
+	t.Run("ended", func(t *testing.T) { muteProgram(t, "exit 3", "exit status 3") })
+}
+
+func muteProgram(t *testing.T, last, says string) {
 	h := newRig(t, quick, nil, "good")
 	h.o.Asked = true
 	mark := filepath.Join(t.TempDir(), "pid")
 	path := filepath.Join(h.o.Dir, "ors-plugin-mute")
-	text := "#!/bin/sh\nsleep 300 &\necho $! >" + mark + ".new\nmv " + mark + ".new " + mark + "\nwait\n"
+	text := "#!/bin/sh\nsleep 300 &\necho $! >" + mark + ".new\nmv " + mark + ".new " + mark + "\n" + last + "\n"
 	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := h.Describe(background(t), "mute")
-	if err == nil || !strings.Contains(err.Error(), "no handshake within") {
+	if err == nil || !strings.Contains(err.Error(), says) {
 		t.Errorf("error %v", err)
 	}
 	var e *Error

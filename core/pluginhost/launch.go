@@ -108,16 +108,17 @@ func (in *instance) spawn(ctx context.Context, c *candidate) (*process, *Error) 
 	select {
 	case err = <-connected:
 	case <-ctx.Done():
-		run.killAll()
+		run.kill()
 		err = fmt.Errorf("no handshake within %v", in.h.lim.start)
 		sleep(context.Background(), in.h.lim.dead, run.exited)
 	}
 	if err == nil {
+		run.speaks()
 		return p, nil
 	}
 	sleep(context.Background(), drain, run.exited) // who prints nothing has mostly ended
 	ended := run.result()
-	run.killAll()
+	run.kill()
 	p.end(0, in.h.lim.dead)
 	what := "it did not start: " + handshake.Explain(err, ended)
 	if tail := logTail(logPath, begin); tail != "" {

@@ -23,6 +23,7 @@ type child struct {
 	mu      sync.Mutex
 	started bool
 	doomed  bool   // killed, perhaps before it was started
+	spoke   bool   // it has said its handshake: from then on it may be asked for applications
 	ended   string // how it ended
 
 	stdoutRead *os.File
@@ -65,7 +66,15 @@ func (p *child) Start(context.Context) error {
 	return nil
 }
 
+// reap waits for the end. What a program has started that has said no handshake is killed then: nobody has asked it for
+// an application, so none is among that. Its number is its session's for as long as it is not reaped.
 func (p *child) reap() {
+	awaitEnd(p.cmd.Process.Pid)
+	p.mu.Lock()
+	if !p.spoke {
+		killSession(p.cmd.Process.Pid)
+	}
+	p.mu.Unlock()
 	err := p.cmd.Wait()
 	p.mu.Lock()
 	p.ended = "exit status 0"
@@ -104,15 +113,11 @@ func (p *child) kill() {
 	}
 }
 
-// killAll kills a program that has not said its handshake, and what it has started: nobody has asked it for an
-// application yet, so none is among that. The number of the group is the program's, which is not reaped yet.
-func (p *child) killAll() {
+// speaks notes that the program has said its handshake.
+func (p *child) speaks() {
 	p.mu.Lock()
-	if p.started && p.ended == "" {
-		killSession(p.cmd.Process.Pid)
-	}
-	p.mu.Unlock()
-	p.kill()
+	defer p.mu.Unlock()
+	p.spoke = true
 }
 
 func (p *child) Wait(context.Context) error {

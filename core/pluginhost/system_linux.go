@@ -21,6 +21,12 @@ var systemEnvironment []string
 // ownSession takes the plugin out of the agent's session: a Ctrl-C or a closed terminal is not meant for it.
 func ownSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
+// awaitEnd returns when a child has ended, and does not reap it.
+func awaitEnd(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}
+
 // killSession kills the leader of a session that ownSession made, and those of it that have not left its process group.
 func killSession(leader int) { _ = syscall.Kill(-leader, syscall.SIGKILL) }
 

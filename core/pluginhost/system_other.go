@@ -13,6 +13,8 @@ var systemEnvironment = []string{"SYSTEMROOT", "SYSTEMDRIVE", "TEMP", "TMP"}
 
 func ownSession(*exec.Cmd) {}
 
+func awaitEnd(int) {}
+
 func killSession(int) {}
 
 func atOrdinaryPriority(start func() error) error { return start() }

@@ -23,7 +23,7 @@ func (r *refusal) GRPCStatus() *status.Status { return status.New(codes.InvalidA
 func (r *refusal) problem() Problem {
 	var n *numberError
 	if errors.As(r.err, &n) {
-		return Problem{Attribute: n.attribute, Summary: n.Error(), Detail: "Write a whole number that a plugin can count to."}
+		return Problem{Attribute: n.attribute, Summary: n.Error(), Detail: "Write a whole number; its page says which."}
 	}
 	return Problem{Summary: r.Error(), Detail: "the plugin's own schema should have refused this"}
 }
@@ -32,7 +32,7 @@ func (r *refusal) problem() Problem {
 // cannot say that whole ones are wanted.
 type numberError struct{ attribute, number string }
 
-func (e *numberError) Error() string { return e.number + " is no whole number, or too large" }
+func (e *numberError) Error() string { return e.number + " is no whole number, or out of range" }
 
 // asNumber finds the place of a number that JSON could not be decoded for; nil: it is not about one.
 func asNumber(config []byte, err error) *numberError {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -105,6 +106,17 @@ func bound(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// until waits for what happens in another goroutine.
+func until(t *testing.T, happened func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !happened(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Error("it has not happened in time")
+			return
+		}
+	}
 }
 
 func caller(epoch uint64, id string) *pluginv1.Caller {
@@ -288,7 +300,7 @@ func TestStartGoesOnWhenTheCoreDies(t *testing.T) {
 func TestTheLastWordOfACore(t *testing.T) {
 	under, release := make(chan struct{}), make(chan struct{})
 	var held atomic.Int64
-	c, _ := serve(t, script{renew: func(l Lease) {
+	c, srv := serve(t, script{renew: func(l Lease) {
 		if held.Load() == 0 {
 			close(under)
 			<-release
@@ -307,7 +319,15 @@ func TestTheLastWordOfACore(t *testing.T) {
 	<-under
 	cancel()
 	<-first
-	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	go func() {
+		defer close(release)
+		sl := srv.slot(app)
+		until(t, func() bool {
+			sl.mu.Lock()
+			defer sl.mu.Unlock()
+			return sl.renewals.newest == 2
+		})
+	}()
 	if err := renew(bound(t), 2, 2*time.Hour); err != nil {
 		t.Error(err)
 	}
@@ -342,11 +362,11 @@ func TestAnOldEpochWaits(t *testing.T) {
 		started <- err
 	}()
 	sl := srv.slot(app)
-	for live := 0; live < 2 && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+	until(t, func() bool {
 		sl.mu.Lock()
-		live = len(sl.live)
-		sl.mu.Unlock()
-	}
+		defer sl.mu.Unlock()
+		return len(sl.live) == 2
+	})
 	sl.mu.Lock()
 	err := sl.epochs.admit(app.GetWorkDir(), 2, true)
 	sl.mu.Unlock()
@@ -448,7 +468,7 @@ func TestNumbers(t *testing.T) {
 	}
 	for config, want := range map[string]string{
 		`{"port":1.5}`:        `port: 1.5 is no whole number`,
-		`{"port":70000}`:      `port: 70000 is no whole number, or too large`,
+		`{"port":70000}`:      `port: 70000 is no whole number, or out of range`,
 		`{"codes":[0,2,2.5]}`: `codes[2]: 2.5 is no whole number`,
 		`{"port":3,"check":[{"rise":1},{"rise":1e2}]}`: `check[1].rise: 1e2 is no whole number`,
 		`{"check":[{"rise":"x"}]}`:                     `: configuration of application "a" does not fit`,
@@ -488,7 +508,8 @@ func TestEvents(t *testing.T) {
 
 func TestPluginCheck(t *testing.T) {
 	good := Plugin{Kind: "good", Version: "1.0.0",
-		Schema: Schema{Attributes: []Attribute{{Name: "maxSize", Type: "number"}}}, New: func(Instance) (Application, error) { return nil, nil }}
+		Schema: Schema{Attributes: []Attribute{{Name: "maxSize", Type: "number"}}},
+		New:    func(Instance) (Application, error) { return nil, nil }}
 	if err := good.check(); err != nil {
 		t.Error(err)
 	}

@@ -28,6 +28,7 @@ VERSION = "1.0.0"
 COOKIE = "5c1d9e0f7a3b4e6f8d2a6c04b19f73e5a8d05be2716c4f93"  # plugins/sdk/handshake
 MARK = "ORS_WORKER_MARK"
 REMEMBERED = 64  # operations whose outcome is kept, for repeats
+LONGEST = 600  # seconds that a call without a deadline may take
 
 if os.environ.get("ORS_PLUGIN") != COOKIE:
     sys.exit("ors-plugin-worker is started by the ORS agent, not by hand. `orscore plugin check` tries it out.")
@@ -154,6 +155,12 @@ class App:
 
 def fresh():
     return {"epoch": 0, "mark": "", "pid": 0, "exit": None, "done": {}}
+
+
+def remaining(context):
+    """Return the seconds until the caller gives up. One that sets no deadline has a very large number, or none."""
+    left = context.time_remaining()
+    return LONGEST if left is None else min(max(left, 0), LONGEST)
 
 
 def operation(kind, caller):
@@ -297,7 +304,7 @@ class Plugin:
 
     def bring_up(self, request, context, step):
         app = self.app(request.application)
-        if not app.starts.acquire(timeout=context.time_remaining() or 600):
+        if not app.starts.acquire(timeout=remaining(context)):
             raise Failed("another start of it is under way")
         try:
             return self.bring_up_alone(app, request, context, step)
@@ -417,21 +424,25 @@ class Plugin:
 
     def end(self, kind, request, context, grace, response):
         app = self.app(request.application)
-        left = context.time_remaining()
-        until = time.monotonic() + (30 if left is None else max(left - 1, 0.2))  # when everything must be over
+        until = time.monotonic() + max(remaining(context) - 1, 0.2)  # when everything must be over
         once = operation(kind, request.caller)
-        lost = ""  # why the record of it cannot be used: a Kill goes on without
+        unread = ""  # why the record cannot be read: a Kill goes on without, and without being sure
         with app.lock:
             state = fresh()
             try:
                 state = app.load()
-                app.admit(state, request.caller)
+            except (OSError, ValueError) as e:
+                unread = f"the record of it cannot be read: {e}"
+                if kind != "kill":
+                    context.abort(grpc.StatusCode.UNAVAILABLE, unread)
+            try:
+                if not unread:  # or the damaged record would be replaced by an empty one
+                    app.admit(state, request.caller)
             except Refused as e:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(e))
-            except (OSError, ValueError) as e:
-                lost = str(e)
+            except OSError as e:
                 if kind != "kill":
-                    context.abort(grpc.StatusCode.UNAVAILABLE, lost)
+                    context.abort(grpc.StatusCode.UNAVAILABLE, f"the record of it cannot be written: {e}")
             if once in state["done"]:
                 return response(state=pb.RUN_STATE_STOPPED, detail=state["done"][once])
             app.ended += 1
@@ -451,10 +462,10 @@ class Plugin:
                 sure = kill_all(mark, until) and sure
         if not sure:
             return response(state=pb.RUN_STATE_UNKNOWN, detail="Something of it cannot be killed.")
-        if lost and not found:
-            return response(state=pb.RUN_STATE_UNKNOWN, detail=f"What ran cannot be told: {lost}.")
-        if found and not lost:
-            with app.lock:
+        if unread:
+            return response(state=pb.RUN_STATE_UNKNOWN, detail=f"{how} But {unread}.")
+        if found:
+            with app.lock, (contextlib.suppress(OSError) if kind == "kill" else contextlib.nullcontext()):
                 state = app.load()
                 state["done"][once] = how
                 app.save(state)

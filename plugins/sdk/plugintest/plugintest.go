@@ -76,14 +76,15 @@ func (p *Process) Exited() bool { return p.client.Exited() }
 
 // Close asks the plugin to end, and kills it when it does not.
 func (p *Process) Close() error {
+	var err error
 	done := make(chan struct{})
 	go func() { p.client.Kill(); close(done) }()
 	select {
 	case <-done:
-		return os.RemoveAll(p.socket)
 	case <-time.After(endWithin):
-		return fmt.Errorf("plugin %d did not end within %v", p.PID, endWithin)
+		err = fmt.Errorf("plugin %d did not end within %v", p.PID, endWithin)
 	}
+	return errors.Join(err, os.RemoveAll(p.socket))
 }
 
 type clientOnly struct{ plugin.NetRPCUnsupportedPlugin }
