@@ -24,9 +24,13 @@ const (
 	upgradesFile = "lab/scenarios/upgrades.scenario"
 	// upgradesBuilds is where both builds are below the folder of the programs; a server sees them below /opt/ors/lab.
 	upgradesBuilds = "upgrade"
-	// upgradesBound is what the takeover of the scenario's last phase may take: time-out and announced time.
-	upgradesBound = 1*time.Second + 4*time.Second
 )
+
+// upgradesNeeded are the scenario's takeovers in the midst of upgrades: the time-out and what each announces.
+var upgradesNeeded = []upgrades.Needed{
+	{Phase: "needed", Bound: 1*time.Second + 4*time.Second},
+	{Phase: "partner_dies", Bound: 1*time.Second + 8*time.Second},
+}
 
 type upgradesFlags struct {
 	count     int
@@ -45,7 +49,7 @@ func upgradesCommand() *cobra.Command {
 		Long: `Upgrade the agents and plugins of a working pair again and again, to and fro
 between two builds of different versions of which one speaks the previous protocol
 of the interconnect, while clients write and read; then try programs that are none
-or do not come up, and let a server die in the midst of an upgrade. make upgrades
+or do not come up, and let either server die in the midst of an upgrade. make upgrades
 builds what is needed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) },
@@ -67,7 +71,7 @@ func (f *upgradesFlags) run(ctx context.Context, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeLimit)
 	defer cancel()
 	o := upgrades.Options{Count: f.count, Kinds: []string{"generic", "ipset"}, Within: 20 * time.Second,
-		Bound: upgradesBound, Detail: func(string) {}}
+		Needed: upgradesNeeded, Detail: func(string) {}}
 	for i, name := range []string{"a", "b"} {
 		if o.Builds[i], err = versions(ctx, filepath.Join(sc.Setup.Bin, upgradesBuilds, name)); err != nil {
 			return err

@@ -124,7 +124,7 @@ func Decode(r store.Record) (*Decision, error) {
 // withoutGroups are the events of a pair that has no groups.
 var withoutGroups = []failover.EventKind{
 	failover.Passed, failover.Seen, failover.Heard, failover.PeerStarted, failover.WasLate, failover.OpShutdown,
-	failover.OpMode, failover.PeerMode, failover.ModeLeft,
+	failover.OpMode, failover.PeerMode, failover.ModeLeft, failover.OpRestart,
 }
 
 // check makes sure that every index leads somewhere.

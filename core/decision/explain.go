@@ -21,6 +21,7 @@ var happened = map[failover.EventKind]string{
 	failover.OpClear:      "an operator has looked at the group and cleared it",
 	failover.PeerCleared:  "an operator cleared the group on the partner",
 	failover.OpShutdown:   "this server is to be shut down in order",
+	failover.OpRestart:    "this agent is to be restarted, and the partner is told to wait for it",
 	failover.Passed:       "time passed, and something was due",
 	failover.Seen:         "what is seen of links and checks changed",
 	failover.Heard:        "a beat of the partner was heard",
@@ -253,13 +254,16 @@ func (w *writer) evidence() {
 	switch {
 	case !pt.Ever:
 		w.line("the partner has not been heard since this agent's start %s before", w.ago(s.Started))
+	case pt.HeardAt == s.Started && !pt.Spoke:
+		w.line("the partner has not been heard since this agent's start %s before; the agent before this one knew it",
+			w.ago(s.Started))
 	default:
 		w.line("the partner was last heard %s before; the time-out is %s", w.ago(pt.HeardAt), ms(w.d.Params.Timeout))
 		w.words(&pt.Beat)
 	}
 	w.line("the verdict before was: %v (%s)", pt.Verdict, pt.Why)
 	if s.Now < s.LateUntil {
-		w.line("this server had been late: silence counts only from %s on", ms(s.LateUntil-s.Now))
+		w.line("this server had been late, or restarted: silence counts only from %s on", ms(s.LateUntil-s.Now))
 	}
 	for i := range s.Units {
 		u := &s.Units[i]

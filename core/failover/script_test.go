@@ -17,7 +17,8 @@ import (
 // partner's beats come, unless told not to.
 //
 //	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (again: restarted)
-//	    restarts=0 failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1 kept
+//	    restarts=0 failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1
+//	    kept: it finds on disk what the one before has left
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
 //	hold swaps | land swaps             keep swaps on their way | let them reach the switch now
@@ -35,6 +36,7 @@ import (
 //	mode disabled|enabled|maintenance 5000      an operator switches the mode: what is not named is off
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
 //	left 5000                           of the maintenance, by the wall clock
+//	restart 5000                        this agent announces an absence
 //	fail 0 | clear 0 | cleared 0 | shutdown     cleared: on the partner
 //	record fails | record works         whether the hard state can be written
 //	show                                where everything stands
@@ -211,6 +213,8 @@ func (x *script) command(w []string) {
 		x.step(failover.Event{Kind: failover.OpClear, Group: num(1)})
 	case "cleared":
 		x.step(failover.Event{Kind: failover.PeerCleared, Group: num(1)})
+	case "restart":
+		x.step(failover.Event{Kind: failover.OpRestart, Left: failover.Tick(num(1))})
 	case "shutdown":
 		x.step(failover.Event{Kind: failover.OpShutdown})
 	case "show":
@@ -278,7 +282,7 @@ func (o opts) list(k string, i int) uint32 {
 }
 
 func kind(t teller, name string) failover.EventKind {
-	for k := failover.Granted; k <= failover.ModeLeft; k++ {
+	for k := failover.Granted; k <= failover.OpRestart; k++ {
 		if k.String() == name {
 			return k
 		}

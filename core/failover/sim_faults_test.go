@@ -81,6 +81,12 @@ func (w *world) fault() {
 	}
 }
 
+// announce tells the partner that this agent is back within d.
+func (s *server) announce(d tick) {
+	s.restartsUntil = s.w.now + d
+	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpRestart, Left: d}) })
+}
+
 // clear is an operator's word that a group may try again.
 func (s *server) clear(g int) {
 	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpClear, Group: g}) })

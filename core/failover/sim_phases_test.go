@@ -17,6 +17,7 @@ var phases = []struct {
 	{"planned move under faults", (*world).moveUnderFaults},
 	{"shutdown and return", (*world).shutdownReturn},
 	{"restart announced", (*world).announced},
+	{"partner dies during an announced restart", (*world).diesMeanwhile},
 	{"cable fault", (*world).cableFault},
 	{"one-way cut", (*world).oneWay},
 	{"isolated", (*world).isolated},
@@ -188,8 +189,7 @@ func (w *world) shutdownReturn() {
 
 func (w *world) announced() {
 	s := w.s[w.r.IntN(2)]
-	s.restartsUntil = w.now + 6_000
-	s.input(s.gen, s.publish)
+	s.announce(6_000)
 	w.run(2*interval+50, nil)
 	before := append([]unitSwitch(nil), w.units...)
 	s.killCore()
@@ -202,6 +202,35 @@ func (w *world) announced() {
 	s.boot()
 	w.stats.restarts++
 	w.resettle("after an announced restart")
+}
+
+// diesMeanwhile: a server dies while the partner's agent is away as announced; the new one takes over, and so does one
+// more after it that comes in time.
+func (w *world) diesMeanwhile() {
+	dead := w.s[w.r.IntN(2)]
+	s := w.of(dead.id.Other())
+	s.announce(10_000)
+	w.run(2*interval+50, nil)
+	s.killCore()
+	w.run(w.upTo(500), nil)
+	dead.powerOff()
+	w.run(w.upTo(2_000), nil)
+	s.boot()
+	if w.chance(0.3) {
+		w.run(w.upTo(s.p.Timeout), nil)
+		s.killCore()
+		w.run(w.upTo(1_000), nil)
+		s.boot()
+	}
+	deaf := s.st.Hard.BackBy - s.p.Uptime - s.clock()
+	bound := max(deaf, s.p.Timeout) + s.p.ArbitrationDelay + 3_000
+	if !w.run(bound, func() bool { return w.allOn(s.id) }) {
+		w.fail("L1: %v died while the agent of %v was away, and it does not serve all: %v", dead.id, s.id, w)
+		return
+	}
+	w.stats.deaths++
+	dead.boot()
+	w.resettle("after a death during a restart")
 }
 
 func (w *world) cableFault() {

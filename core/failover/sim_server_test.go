@@ -15,6 +15,7 @@ type server struct {
 	on, core, paused bool
 	gen              int // of the agent
 	bootAt, resumed  tick
+	onAt             tick // the operating system was started
 	disk             failover.Hard
 	diskBad          bool
 	dropped          int // decisions that could not be recorded
@@ -81,7 +82,12 @@ func (s *server) clock() tick { return s.w.now - s.bootAt + 1 }
 // boot starts the agent, and the machine if it is off.
 func (s *server) boot() {
 	s.w.log("%v: agent starts", s.id)
+	if !s.on {
+		s.p.Boot++
+		s.onAt = s.w.now
+	}
 	s.on, s.core, s.paused, s.diskBad = true, true, false, false
+	s.p.Uptime = s.w.now - s.onAt - 1 // the agent's clock begins with 1
 	s.crashIn = -1
 	s.gen++
 	s.bootAt, s.resumed = s.w.now, s.w.now-failover.Never/2

@@ -153,6 +153,8 @@ func (x *stepper) take(e Event) {
 			x.s.Leaving = true
 			x.note(-1, "shutdown", "", "This server is being shut down in order.")
 		}
+	case OpRestart:
+		x.s.BackAt = x.s.Now + e.Left
 	case PeerCleared:
 		x.forgive(e.Group)
 	case OpClear:
@@ -196,7 +198,7 @@ func (x *stepper) settle() {
 func (x *stepper) late(text string) {
 	pt := &x.s.Partner
 	pt.BothAt = -Never
-	x.s.LateUntil = x.s.Now + x.p.Timeout
+	x.s.LateUntil = max(x.s.LateUntil, x.s.Now+x.p.Timeout)
 	for i := range x.s.Units {
 		u := &x.s.Units[i]
 		u.Known, u.ReadOp, u.NextRead = false, 0, x.s.Now
@@ -227,6 +229,12 @@ func (x *stepper) judge() {
 	pt.Up = beats != BeatsNone && pt.Spoke && !pt.Left && x.s.Now < pt.BothAt+x.p.Timeout
 	if beats == BeatsNone {
 		pt.Beat.HearsUs = false
+	}
+	if pt.Spoke { // until then what the agent before has left holds for the one after this, too
+		x.s.Hard.BackBy = 0
+		if pt.Up && x.s.Now < x.s.BackAt && x.s.Now >= pt.RestartingUntil {
+			x.s.Hard.BackBy = x.p.Uptime + x.s.BackAt
+		}
 	}
 	if v == pt.Verdict {
 		pt.Why = why
@@ -264,6 +272,7 @@ func (x *stepper) heard(b Beat) {
 		x.reKeyAll()
 	}
 	x.s.Hard.Lost = false
+	x.s.LateUntil = min(x.s.LateUntil, x.s.Now+x.p.Timeout)
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
 	x.announced(b)
 	if b.HearsUs {

@@ -87,6 +87,7 @@ const (
 	PeerMode     // Mode, Left: the partner's mode
 	ModeLeft     // Left: so much of the maintenance on record is left by the wall clock; told once, after the start
 	PeerCleared  // Group: an operator has cleared the group on the partner
+	OpRestart    // Left: this agent ends, and another one takes its place within so long; the partner is told so
 	numEvents
 )
 
@@ -96,6 +97,7 @@ var eventNames = [...]string{
 	"PeerLost", "AppsFailed", "Timeout", "OpGive", "OpClear", "OpShutdown",
 	"Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
 	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo", "OpMode", "PeerMode", "ModeLeft", "PeerCleared",
+	"OpRestart",
 }
 
 func (e EventKind) String() string { return eventNames[min(int(e), len(eventNames)-1)] }
@@ -116,7 +118,7 @@ type Event struct {
 	Auto     bool // the planned move was not asked for by an operator
 	Force    bool // an operator wants it in spite of a maintenance
 	Mode     Mode
-	Left     Tick // of a maintenance, from now on
+	Left     Tick // of a maintenance or an announced absence, from now on
 	Text     string
 }
 
@@ -254,7 +256,8 @@ type Params struct {
 	BlockFirst       Tick // a group that could not be brought up here is left alone for so long, twice as long each time …
 	BlockMax         Tick // … but never longer
 	// of this run of the operating system, 0 when not known: what the hard state says of the partner holds only within
-	Boot uint32
+	Boot   uint32
+	Uptime Tick // of the operating system, at the moment 0 of this agent's clock
 }
 
 // UnitParams is one storage unit; units are in the fixed order of arbitration.
@@ -286,6 +289,10 @@ type Hard struct {
 	Lost  bool   `json:"lost,omitempty"`  // the partner was lost, and not heard since
 	Boot  uint32 `json:"boot,omitempty"`  // of the run of the operating system that wrote this
 	Flaps []int  `json:"flaps,omitempty"` // automatic moves of each group within its window
+	// BackBy is when the absence that this agent has announced is over, in milliseconds since the start of the operating
+	// system (Boot): whoever takes its place before that knows that the partner was heard until then, and had announced
+	// neither goodbye nor an absence of its own; 0: not so
+	BackBy Tick `json:"back_by,omitempty"`
 }
 
 // HardUnit is the hard state of one unit.
@@ -310,7 +317,7 @@ func (h Hard) Equal(o Hard) bool {
 
 // Same reports whether nothing at all would have to be written.
 func (h Hard) Same(o Hard) bool {
-	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || len(h.Flaps) != len(o.Flaps) {
+	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || h.BackBy != o.BackBy || len(h.Flaps) != len(o.Flaps) {
 		return false
 	}
 	for i := range h.Flaps {
@@ -327,7 +334,8 @@ type State struct {
 	Started   Tick
 	Op        uint64 // newest operation id
 	Leaving   bool   // an orderly shutdown is under way
-	LateUntil Tick   // after a pause: silence does not count before this moment
+	LateUntil Tick   // silence does not count before this moment: after a pause, or a restart
+	BackAt    Tick   // until when the partner was told to wait for who takes this agent's place
 	Hard      Hard
 	Partner   Partner
 	Units     []Unit
@@ -344,10 +352,12 @@ type State struct {
 
 // Partner is what is believed of the other server.
 type Partner struct {
-	Verdict         Verdict
-	Why             string
-	Evidence        Evidence
-	Ever            bool // a beat was heard since this agent's start, or before it in this run of the system, until a loss
+	Verdict  Verdict
+	Why      string
+	Evidence Evidence
+	// Ever: a beat was heard since this agent's start, or before it in this run of the system, until a loss or the
+	// announced end of the agent before
+	Ever            bool
 	HeardAt         Tick // newest beat
 	BothAt          Tick // newest beat that says that the partner hears us
 	Up              bool // heard, and it says that it hears us
@@ -448,10 +458,15 @@ func New(p *Params, hard Hard, now Tick) State {
 	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never,
 		RestartingUntil: -Never}
 	s.LateUntil = now
-	if hard.Lost && hard.Boot == p.Boot { // only the agent was restarted: a whole time-out of silence is a loss again
-		s.Partner.Ever, s.LateUntil = true, now+p.Timeout
+	if hard.Boot != p.Boot {
+		s.Hard.Lost, s.Hard.BackBy, s.Hard.Boot = false, 0, p.Boot
 	}
-	s.Hard.Boot = p.Boot
+	// Only the agent was restarted, and the partner was lost before: a whole time-out of silence is a loss again. The same
+	// when the partner was heard until an announced end, but not before this agent was to be back: if it is deaf, whoever
+	// restarts it has so long to see that, and the partner is not taken for dead.
+	if back := s.Hard.BackBy - p.Uptime; s.Hard.Lost || now < back {
+		s.Partner.Ever, s.LateUntil = true, max(back, now+p.Timeout)
+	}
 	if hard.Mode.Until != 0 { // until the loop has looked at the wall clock, a maintenance goes on
 		s.ModeEnd, s.ModeByWall = Never, true
 	}

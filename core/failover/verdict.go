@@ -77,7 +77,7 @@ type JudgeFacts struct {
 	Restarting bool   // the absence that it announced is not over, or it has just been started
 	Ever       bool   // it was heard since this agent's start
 	StartupEnd bool   // the startup time-out is over
-	Late       bool   // this server was late itself and has not yet counted a whole time-out since
+	Late       bool   // silence does not count yet: this server was late itself, or was restarted
 	Network    Answer // network check
 	Lines      Answer // modem lines
 }
@@ -95,7 +95,7 @@ func Judge(f JudgeFacts) (Verdict, string) {
 	case f.Restarting:
 		return VerdictRestarting, "The partner announced a short absence, or has just been started: its beats are waited for."
 	case f.Late:
-		return VerdictUnknown, "This server itself was late, or has just been restarted: silence is counted from zero."
+		return VerdictUnknown, "This server itself was late, or has just been restarted: silence does not count yet."
 	case !f.Ever && !f.StartupEnd:
 		return VerdictUnknown, "The partner has not been heard since this agent started: waiting for it."
 	case f.Network == No:

@@ -36,6 +36,7 @@ func leaseLength(ic *config.Interconnect) time.Duration {
 func (n *Node) renewLeases() {
 	now, length := bootclock.Now(), leaseLength(&n.cfg.Interconnect)
 	due := now-n.renewedAt >= max(n.cfg.Interconnect.Interval/2, length/10)
+	length = max(length, n.loop.BackIn()) // the partner waits: who puts a failed agent's predecessor in place has so long
 	for g, w := range n.workers {
 		serves := n.loop.MayServe(g)
 		if serves && (due || !w.serves) {

@@ -75,6 +75,33 @@ func TestLeasesLastUntilTheAgentIsBack(t *testing.T) {
 	}
 }
 
+// An agent that is back as announced and does not hear its partner leaves as much time for one more to come as it had
+// itself; when it has heard the partner, a lease is as short as ever.
+func TestLeasesOfAnAgentThatIsDeaf(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	rocky := p.sides["rocky"]
+	p.wait("they hear each other", func() bool {
+		up, err := ask(context.Background(), rocky.node, func() bool { return rocky.node.loop.State().Partner.Up })
+		return err == nil && up
+	})
+	if _, err := rocky.node.Restart(context.Background(), control.RestartRequest{Within: time.Minute, Reason: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	<-rocky.ended
+	p.sides["apollo"].kill()
+	end := p.world.lease("rocky/one/app")
+	p.start("rocky")
+	p.wait("the new agent renews", func() bool { return p.world.lease("rocky/one/app") != end })
+	if left := p.world.lease("rocky/one/app") - end; left < -time.Second || left > time.Second {
+		t.Errorf("the new agent's lease ends %v after the announced end", left)
+	}
+	p.start("apollo")
+	p.wait("the lease is short again", func() bool {
+		return bootclock.Until(p.world.lease("rocky/one/app")) <= leaseLength(&rocky.node.cfg.Interconnect)
+	})
+}
+
 // An agent that ends without having been heard says nothing about its applications: the partner may take over.
 func TestLeasesEndWithTheAgent(t *testing.T) {
 	p := newPair(t)

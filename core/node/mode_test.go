@@ -266,3 +266,18 @@ func TestAnnouncedRestart(t *testing.T) {
 		t.Errorf("an absence of an hour: %v", err)
 	}
 }
+
+// A partner that dies while the agent here is away as announced is taken over from when the announced time is over.
+func TestPartnerDiesDuringAnnouncedRestart(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	if _, err := p.sides["rocky"].node.Restart(context.Background(),
+		control.RestartRequest{Within: 3 * time.Second, Reason: "upgrade"}); err != nil {
+		t.Fatal(err)
+	}
+	<-p.sides["rocky"].ended
+	p.powerOff("apollo")
+	p.start("rocky")
+	p.waitPhase("rocky", "one", "Active")
+	p.waitPhase("rocky", "two", "Active")
+}

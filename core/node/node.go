@@ -25,6 +25,7 @@ import (
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
+	"github.com/orscore/ors/internal/bootclock"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
@@ -144,7 +145,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.loop = loop.New(loop.Options{
 		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
-		Incarnation: o.Incarnation, Process: o.Process, Decided: n.decided, Arrivals: o.Arrivals,
+		Uptime: bootclock.Now(), Incarnation: o.Incarnation, Process: o.Process, Decided: n.decided, Arrivals: o.Arrivals,
 	})
 	n.view = n.loop.View()
 	for g := range o.Config.Groups {

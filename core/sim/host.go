@@ -31,6 +31,7 @@ type host struct {
 	gen            int32
 	boots          int
 	bootID         string
+	onAt           time.Duration // the operating system was started
 	wall, wallThen time.Duration // by how much the wall clock is wrong, and was when the agent was started
 	disk           *disk
 	ports          []port // by unit
@@ -89,7 +90,7 @@ func (h *host) moment(t failover.Tick) time.Duration {
 func (h *host) boot() {
 	w := h.w
 	if !h.on {
-		h.on = true
+		h.on, h.onAt = true, w.now
 		h.boots++
 		h.bootID = fmt.Sprintf("boot-%d-%d", h.id, h.boots)
 	}
@@ -130,7 +131,7 @@ func (h *host) boot() {
 	}
 	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim",
 		StatusEvery: h.w.s.Pair.Status.of(),
-		BootID:      h.bootID, Incarnation: incarnation, Decided: w.decided})
+		BootID:      h.bootID, Uptime: w.now - h.onAt, Incarnation: incarnation, Decided: w.decided})
 	h.ledger = w.openLedger(h, incarnation)
 	h.loop.Network(h.network)
 	h.enter(func() {

@@ -188,7 +188,7 @@ func (w *world) restarted(h *host) {
 }
 
 // death takes a server away from a settled pair: the other one takes over within its budget, and keeps what it has when
-// the dead one returns.
+// the dead one returns. Where its agent was away meanwhile, the budget begins when that was to be back.
 func (w *world) death(h *host) {
 	o := w.other(h)
 	moved := false
@@ -199,7 +199,11 @@ func (w *world) death(h *host) {
 	if back := h.loop.BackIn(); back > 0 {
 		budget += back + time.Second // it has announced an absence, in whole seconds, and is waited for
 	}
-	h.powerOff()
+	if w.s.Away {
+		budget += w.away(o, h.powerOff)
+	} else {
+		h.powerOff()
+	}
 	all := func() bool {
 		for g := range h.groups {
 			if w.runsOn(g) != o.id {
@@ -218,6 +222,21 @@ func (w *world) death(h *host) {
 		w.violate("ping-pong", "something went back to %v when it returned:%v", h.id, w)
 	}
 	w.calmDown()
+}
+
+// away lets an agent announce an absence, lets meanwhile happen during it, and starts the agent before it is over. It
+// returns how much of it is left.
+func (w *world) away(h *host, meanwhile func()) time.Duration {
+	t := w.s.Pair.Timeout.of()
+	end := w.now + 8*t + time.Second
+	w.announce(h, end-w.now)
+	w.run(w.s.Pair.Interval.of()+100*time.Millisecond, nil)
+	h.die()
+	w.run(time.Duration(w.faultChance.Int64N(int64(t))), nil)
+	meanwhile()
+	w.run(time.Duration(w.faultChance.Int64N(int64(4*t))), nil)
+	h.boot()
+	return end - w.now
 }
 
 // budget of an unplanned takeover: the detection, the arbitration, some exchanges with the switch, mount and start.

@@ -15,6 +15,7 @@ type Script struct {
 	Until   MS      `json:"faults_end_ms"`
 	Lone    int     `json:"lone,omitempty"`    // when faults end, only this server lives for a while
 	Death   int     `json:"death,omitempty"`   // when all is well again, this server loses power and comes back
+	Away    bool    `json:"away,omitempty"`    // that happens while the other one's agent is away as announced
 	Restart int     `json:"restart,omitempty"` // before that its agent is killed and started again at once
 	Calm    MS      `json:"calm_ms"`           // at the end nothing happens for so long
 }
@@ -139,7 +140,7 @@ func Draw(seed uint64) Script {
 		s.Lone = 1 + r.IntN(2)
 	}
 	if r.IntN(3) == 0 {
-		s.Death = 1 + r.IntN(2)
+		s.Death, s.Away = 1+r.IntN(2), r.IntN(2) == 0
 	}
 	if r.IntN(3) == 0 {
 		s.Restart = 1 + r.IntN(2)

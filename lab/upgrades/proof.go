@@ -47,11 +47,13 @@ func (r *Result) noticed() error {
 			all = append(all, fmt.Errorf("%d %s", c.count, c.what))
 		}
 	}
-	switch {
-	case r.Takeover == nil:
-		all = append(all, errors.New("the outage of the takeover that was needed is not known"))
-	case *r.Takeover > r.Bound:
-		all = append(all, fmt.Errorf("the takeover that was needed took %.0f ms, more than %.0f", *r.Takeover, r.Bound))
+	for _, t := range r.Takeovers {
+		switch {
+		case t.Outage == nil:
+			all = append(all, fmt.Errorf("the outage of the takeover of phase %s is not known", t.Phase))
+		case *t.Outage > t.Bound:
+			all = append(all, fmt.Errorf("the takeover of phase %s took %.0f ms, more than %.0f", t.Phase, *t.Outage, t.Bound))
+		}
 	}
 	if r.Requests == 0 {
 		all = append(all, errors.New("no client has asked for anything"))

@@ -34,18 +34,21 @@ func TestSummary(t *testing.T) {
 
 func TestNoticed(t *testing.T) {
 	took, long := 4000.0, 5001.0
-	quiet := Result{Requests: 9, Takeover: &took, Bound: 5000}
+	takeover := func(ms *float64) []Takeover {
+		return []Takeover{{Phase: "one", Outage: &took, Bound: 5000}, {Phase: "two", Outage: ms, Bound: 5000}}
+	}
+	quiet := Result{Requests: 9, Takeovers: takeover(&took)}
 	if err := quiet.noticed(); err != nil {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Result){
-		"1 requests failed":   func(r *Result) { r.Failed = 1 },
-		"2 units moved":       func(r *Result) { r.Moves = 2 },
-		"1 processes changed": func(r *Result) { r.Changed = 1 },
-		"3 rows are lost":     func(r *Result) { r.Lost = 3 },
-		"is not known":        func(r *Result) { r.Takeover = nil },
-		"took 5001 ms":        func(r *Result) { r.Takeover = &long },
-		"no client has asked": func(r *Result) { r.Requests = 0 },
+		"1 requests failed":      func(r *Result) { r.Failed = 1 },
+		"2 units moved":          func(r *Result) { r.Moves = 2 },
+		"1 processes changed":    func(r *Result) { r.Changed = 1 },
+		"3 rows are lost":        func(r *Result) { r.Lost = 3 },
+		"phase two is not known": func(r *Result) { r.Takeovers = takeover(nil) },
+		"took 5001 ms":           func(r *Result) { r.Takeovers = takeover(&long) },
+		"no client has asked":    func(r *Result) { r.Requests = 0 },
 	} {
 		r := quiet
 		change(&r)

@@ -29,9 +29,23 @@ type Options struct {
 	Count  int           // of upgrades of agents, and of plugins
 	Kinds  []string      // of plugins
 	Within time.Duration // that an upgrade of an agent announces
-	Bound  time.Duration // of the takeover in the midst of one: time-out and announced time
+	// Needed are the phases with a takeover in the midst of an upgrade, and what it may take: time-out and announced time
+	Needed []Needed
 	Say    func(format string, a ...any)
 	Detail func(text string)
+}
+
+// Needed is a phase with a takeover that is needed.
+type Needed struct {
+	Phase string
+	Bound time.Duration
+}
+
+// Takeover is what one took.
+type Takeover struct {
+	Phase  string   `json:"phase"`
+	Outage *float64 `json:"outage_ms"` // of the group whose server died; null: not known
+	Bound  float64  `json:"bound_ms"`
 }
 
 // Result is what has happened. A run that failed has what happened until then.
@@ -45,15 +59,14 @@ type Result struct {
 	Lost     int `json:"lost"` // acknowledged rows that are not there, or wrong
 
 	AgentAway [2]float64 `json:"agent_away_ms"` // median and longest: without an agent that answers
-	// Takeover is the outage of a group whose server died in the midst of an upgrade, and Bound what it may have been.
-	Takeover *float64 `json:"takeover_ms"` // null: not known
-	Bound    float64  `json:"takeover_bound_ms"`
+	Takeovers []Takeover `json:"takeovers"`     // that were needed in the midst of upgrades
 }
 
-// Run plays the scenario: its first phase sets the pair up, the upgrades come next, then the other phases, of which
-// the one called "needed" is a takeover that is needed in the midst of an upgrade.
+// Run plays the scenario: its first phase sets the pair up, the upgrades come next, then the other phases.
 func Run(ctx context.Context, sc *scenario.Scenario, p *pair.Pair, o Options) (res Result, err error) {
-	res.Bound = float64(o.Bound.Milliseconds())
+	for _, n := range o.Needed {
+		res.Takeovers = append(res.Takeovers, Takeover{Phase: n.Phase, Bound: float64(n.Bound.Milliseconds())})
+	}
 	c := &campaign{o: o, runner: scenario.NewRunner(sc, p, o.Say, o.Detail), res: &res}
 	for _, s := range sc.Setup.Servers {
 		c.servers = append(c.servers, s.Name)
@@ -69,8 +82,10 @@ func Run(ctx context.Context, sc *scenario.Scenario, p *pair.Pair, o Options) (r
 		if err != nil {
 			return res, err
 		}
-		if ph.Name == "needed" {
-			res.Takeover = measured.Outage
+		for i := range res.Takeovers {
+			if res.Takeovers[i].Phase == ph.Name {
+				res.Takeovers[i].Outage = measured.Outage
+			}
 		}
 		if measured.Lost != nil {
 			res.Lost += *measured.Lost

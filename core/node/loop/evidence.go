@@ -63,6 +63,9 @@ func (lp *Loop) onBeat(e interconnect.Event) {
 	if ev := lp.evidence(lp.now()); !sameEvidence(ev, lp.state.Partner.Evidence) {
 		lp.step(failover.Event{Kind: failover.Seen, Evidence: ev})
 	}
+	if lp.deaf {
+		lp.backAt, lp.deaf = time.Time{}, false
+	}
 	b := e.Beat
 	digest := binary.BigEndian.Uint32(lp.cfg.Digest[:4])
 	lp.view.partnerConfig(b.Config != digest)

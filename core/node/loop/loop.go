@@ -55,6 +55,7 @@ type Options struct {
 	Log         hclog.Logger
 	Version     string
 	BootID      string         // of this run of the operating system
+	Uptime      time.Duration  // of the operating system, now
 	Incarnation int            // of the agent
 	Process     control.Server // what status shows of the agent's process: pid, program, protocol
 	// Arrivals is what was told last of each group, by the agent before this one.
@@ -97,7 +98,8 @@ type Loop struct {
 	silentWas   map[string]bool
 	modeToldAt  time.Time            // when the partner was told the mode last
 	peerMode    modeWord             // as the partner has told it
-	backAt      time.Time            // until when the partner is told to wait for this agent, which is being restarted
+	backAt      time.Time            // until when the partner was told to wait: this agent is being restarted
+	deaf        bool                 // … or the one before was, and the partner has not been heard since
 	lines       failover.Answer      // modem lines
 	wantedMoves int                  // by the decision itself
 	peerHad     []bool               // by group: the partner was seen to own it since it was here last
@@ -111,11 +113,14 @@ func New(o Options) *Loop {
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
 		moves: map[uint64]*moveWait{}, results: map[uint64]MoveResult{}, silentWas: map[string]bool{},
 	}
-	lp.params.Boot = BootHash(o.BootID)
+	lp.params.Boot, lp.params.Uptime = BootHash(o.BootID), failover.Tick(o.Uptime/time.Millisecond)
 	if lp.o.StatusEvery == 0 {
 		lp.o.StatusEvery = time.Second
 	}
 	lp.state = failover.New(&lp.params, o.Hard, lp.ticks())
+	if back := lp.state.Hard.BackBy - lp.params.Uptime; back > lp.state.Now {
+		lp.backAt, lp.deaf = lp.When(back), true
+	}
 	var names []string
 	for _, l := range o.World.Links() {
 		names = append(names, l.Name)

@@ -141,12 +141,13 @@ func (lp *Loop) Restart(within time.Duration, reason string) {
 	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason,
 		Text: "The agent is to be restarted, and back within " + within.String() + "."})
 	lp.backAt = lp.now().Add(within)
-	lp.publishBeat()
+	lp.step(failover.Event{Kind: failover.OpRestart, Left: failover.Tick(within / time.Millisecond)})
 }
 
-// BackIn is how much is left of an absence that the partner was told of and that it could hear; 0: none.
+// BackIn is how much is left of an absence that the partner was told of and that it could hear, by this agent or, while
+// the partner has not been heard since, by the one before; 0: none.
 func (lp *Loop) BackIn() time.Duration {
-	if !lp.state.Partner.Up {
+	if !lp.state.Partner.Up && !lp.deaf {
 		return 0
 	}
 	return max(0, lp.backAt.Sub(lp.now()))
