@@ -602,6 +602,9 @@ func (x *script) show() {
 	for u, h := range x.s.Hard.Units {
 		say("on disk of unit %d: asked %d, held %d, released %d", u, h.Asked, h.Held, h.Released)
 	}
+	if by := x.s.Hard.BackBy; by != 0 {
+		say("on disk: an agent is to be here by %d", by)
+	}
 	for g := range x.s.Groups {
 		line := x.s.Groups[g].Phase.String()
 		if n := x.s.Hard.Flaps[g]; n > 0 {
