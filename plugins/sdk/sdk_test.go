@@ -336,6 +336,50 @@ func TestTheLastWordOfACore(t *testing.T) {
 	}
 }
 
+// TestARenewalOfAnOldEpochWaits: the application hears nothing of it when a newer epoch was seen meanwhile.
+func TestARenewalOfAnOldEpochWaits(t *testing.T) {
+	under, release := make(chan struct{}), make(chan struct{})
+	var heard atomic.Int64
+	c, srv := serve(t, script{renew: func(Lease) {
+		if heard.Add(1) == 1 {
+			close(under)
+			<-release
+		}
+	}}, nil)
+	ctx, app := bound(t), &pluginv1.Application{Name: "a", WorkDir: t.TempDir()}
+	answers := [2]chan error{make(chan error, 1), make(chan error, 1)}
+	renew := func(i int) {
+		_, err := c.Renew(ctx, &pluginv1.RenewRequest{Caller: caller(1, ""), Application: app, Sequence: uint64(i + 1),
+			UntilNs: uint64(bootclock.Now() + time.Hour)})
+		answers[i] <- err
+	}
+	go renew(0)
+	<-under
+	go renew(1)
+	sl := srv.slot(app)
+	until(t, func() bool {
+		sl.mu.Lock()
+		defer sl.mu.Unlock()
+		return sl.renewals.newest == 2
+	})
+	sl.mu.Lock()
+	err := sl.epochs.admit(app.GetWorkDir(), 2, true)
+	sl.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-answers[0]; err != nil {
+		t.Error(err)
+	}
+	if err := <-answers[1]; status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("the renewal of the old epoch got %v", err)
+	}
+	if n := heard.Load(); n != 1 {
+		t.Errorf("the application was asked %d times", n)
+	}
+}
+
 // TestAnOldEpochWaits: what was admitted, and waits for its turn, is not begun when a newer epoch was seen meanwhile.
 func TestAnOldEpochWaits(t *testing.T) {
 	under, release := make(chan struct{}), make(chan struct{})
