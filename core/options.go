@@ -101,9 +101,10 @@ func (o Options) load() (*config.Config, error) {
 	return c, nil
 }
 
-// loadOrUsual is load, for what can be answered without a configuration, too: where there is none, its defaults count.
+// loadOrUsual is load, for what can be answered without a configuration, too: where there is none yet, its defaults
+// count. One that was named is to be there.
 func (o Options) loadOrUsual() (*config.Config, error) {
-	if _, err := os.Stat(o.ConfigPath); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(o.ConfigPath); o.ConfigPath == config.DefaultPath && errors.Is(err, fs.ErrNotExist) {
 		return &config.Config{Agent: config.Agent{PluginDir: config.DefaultPluginDir, RunDir: config.DefaultRunDir}}, nil
 	}
 	return o.load()

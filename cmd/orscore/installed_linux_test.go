@@ -33,7 +33,7 @@ func TestPluginPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"generic", "ipset", "domino"} {
-		page := orscore(t, "plugin", "docs", kind, "--plugin-dir", dir, "--config", "/nowhere/config.hcl")
+		page := orscore(t, "plugin", "docs", kind, "--plugin-dir", dir)
 		path := filepath.Join("..", "..", "docs", "reference", kind+".md")
 		if *update {
 			if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
@@ -76,7 +76,7 @@ func TestPluginList(t *testing.T) {
 	}
 	list := func() {
 		t.Helper()
-		out := orscore(t, "plugin", "list", "--json", "--plugin-dir", dir, "--config", "/nowhere/config.hcl")
+		out := orscore(t, "plugin", "list", "--json", "--plugin-dir", dir)
 		if err := json.Unmarshal([]byte(out), &listed); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -108,7 +108,7 @@ func TestPluginList(t *testing.T) {
 		!strings.HasPrefix(got["ors-plugin-ipset_9.9.9"], "ORS-5004") || !strings.HasPrefix(got["ors-plugin-ipset_0.0.1"], "ORS-5003") {
 		t.Errorf("%q", got)
 	}
-	text := orscore(t, "plugin", "list", "--plugin-dir", dir, "--config", "/nowhere/config.hcl")
+	text := orscore(t, "plugin", "list", "--plugin-dir", dir)
 	for _, want := range []string{"KIND", "USED BY", version, "nothing", "ORS-5004", "ORS-5003"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -133,7 +133,7 @@ func TestPluginNew(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", argv, err, out)
 		}
 	}
-	page := orscore(t, "plugin", "docs", "lamp", "--plugin-dir", "ors-plugin-lamp", "--config", "/nowhere/config.hcl")
+	page := orscore(t, "plugin", "docs", "lamp", "--plugin-dir", "ors-plugin-lamp")
 	if !strings.HasPrefix(page, "# lamp\n") || !strings.Contains(page, "| `command` | list(string) | required |") {
 		t.Error(page)
 	}
@@ -162,6 +162,8 @@ func TestPluginMistakes(t *testing.T) {
 		{[]string{"check", dir}, "is no program"},
 		{[]string{"check", program, "--previous", "none"}, "the older release: there is no program"},
 		{[]string{"check", program, "--config", "none.hcl"}, "the configuration for the check"},
+		{[]string{"list", "--config", "none.hcl"}, "the configuration has a mistake"},
+		{[]string{"docs", "generic", "--config", "none.hcl"}, "the configuration has a mistake"},
 		{[]string{"docs", ""}, "the kind is empty"},
 		{[]string{"docs", "beam_0.1.0"}, "`orscore plugin docs beam`"},
 	} {

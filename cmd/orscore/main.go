@@ -18,6 +18,7 @@ import (
 
 	"github.com/orscore/ors/core"
 	"github.com/orscore/ors/core/codes"
+	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/control"
 	"github.com/orscore/ors/core/control/screen"
 )
@@ -146,12 +147,12 @@ do.`,
 		return usage("`%s`: %w", c.CommandPath(), err)
 	})
 	f := root.PersistentFlags()
-	const config = "/etc/ors/config.hcl"
-	f.StringVar(&a.config, "config", envOr("ORS_CONFIG", config), "configuration `file` (environment: ORS_CONFIG)")
+	f.StringVar(&a.config, "config", envOr("ORS_CONFIG", config.DefaultPath),
+		"configuration `file` (environment: ORS_CONFIG)")
 	f.StringVar(&a.server, "server", "", "`name` of this server (default: the host name)")
 	f.StringVar(&a.socket, "socket", "", "control `socket` of the agent (default: in the configuration's agent.run_dir)")
 	// The default shown is not the environment's, so that the help is the same everywhere.
-	f.Lookup("config").DefValue = config
+	f.Lookup("config").DefValue = config.DefaultPath
 	root.AddCommand(a.agentCommand(), a.checkCommand(), a.statusCommand(), a.switchoverCommand(), a.failbackCommand(),
 		a.eventsCommand(), auditCommand(), a.mapCommand(), a.clearCommand(), a.shutdownCommand(), a.simulateCommand(),
 		a.disableCommand(), a.enableCommand(), a.maintenanceCommand(), a.restartCommand(),

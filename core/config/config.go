@@ -50,6 +50,7 @@ type Server struct {
 // Folders that are usual.
 const (
 	DefaultRunDir    = "/run/ors"
+	DefaultPath      = "/etc/ors/config.hcl"
 	DefaultPluginDir = "/usr/lib/ors/plugins"
 )
 
