@@ -104,6 +104,9 @@ type journey struct {
 	owner failover.Server
 	tag   uint32 // newest of its units' rounds there
 	moves []time.Duration
+	// agents started since the first of them: what an agent was not there to see, or had nothing to compare with, it does
+	// not count
+	starts int
 }
 
 // flaps counts how often a group goes from one server to the other by itself: not because a round was won, and not
@@ -122,9 +125,12 @@ func (c *checker) flaps(x *unit, key failover.Key) {
 	if limit := w.s.Pair.Flap; limit > 0 && j.owner == key.Owner.Other() && j.tag == tag &&
 		w.now-c.askedAt[x.group] > 10*time.Minute {
 		j.moves = slices.DeleteFunc(j.moves, func(at time.Duration) bool { return w.now-at >= time.Hour })
+		if len(j.moves) == 0 {
+			j.starts = 0
+		}
 		j.moves = append(j.moves, w.now)
 		// the last move that is allowed may fail there and come back
-		if len(j.moves) > limit+1 {
+		if len(j.moves) > limit+1+j.starts {
 			w.violate("ping-pong", "group %d goes to %v by itself, for the %d. time within an hour", x.group, key.Owner,
 				len(j.moves))
 		}
@@ -188,6 +194,9 @@ func (c *checker) spins(h *host) bool {
 
 // booted: an agent was started.
 func (c *checker) booted(h *host) {
+	for g := range c.journeys {
+		c.journeys[g].starts++
+	}
 	c.left[h.i], c.leaving[h.i] = false, false
 	for g := range h.groups {
 		c.phases[h.i][g], c.since[h.i][g], c.strayed[h.i][g] = failover.Unknown, c.w.now, never

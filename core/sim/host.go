@@ -133,9 +133,9 @@ func (h *host) boot() {
 		StatusEvery: h.w.s.Pair.Status.of(),
 		BootID:      h.bootID, Uptime: w.now - h.onAt, Incarnation: incarnation, Decided: w.decided})
 	h.ledger = w.openLedger(h, incarnation)
-	h.loop.Network(h.network)
 	h.enter(func() {
 		h.loop.Begin()
+		h.loop.Network(h.network)
 		for i := range w.links {
 			if e, ok := h.end.LinkChanged(i, true, "", h.time()); ok {
 				h.loop.Interconnect(e)

@@ -236,6 +236,9 @@ func (w *world) away(h *host, meanwhile func()) time.Duration {
 	meanwhile()
 	w.run(time.Duration(w.faultChance.Int64N(int64(4*t))), nil)
 	h.boot()
+	if h.works() && h.loop.State().Off() { // a clock that was set back has brought a maintenance back
+		w.enable(h)
+	}
 	return end - w.now
 }
 
