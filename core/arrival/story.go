@@ -50,6 +50,9 @@ func Stories(records []store.Record) []Story {
 	return out
 }
 
+// Finished ends the step of an application's record which says that its run is over, as it should be.
+const Finished = " finished"
+
 func story(records []store.Record, group string) Story {
 	first, _ := Of(records[0])
 	s := Story{Group: group, Server: first.Server, Event: first.Event, From: first.From, Primary: first.Primary,
@@ -73,6 +76,10 @@ func story(records []store.Record, group string) Story {
 			}
 			if n.Step == Up && s.Took == 0 {
 				s.Took = n.At.Sub(s.At)
+			}
+		case r.Kind == store.KindApplication && strings.HasSuffix(r.Step, Finished):
+			if !slices.ContainsFunc(s.Steps, func(o store.Record) bool { return o.Step == r.Step }) { // each agent tells it once
+				s.Steps = append(s.Steps, r)
 			}
 		case s.Took == 0 && (r.Kind == store.KindStep || r.Kind == store.KindApplication || r.Code != ""):
 			s.Steps = append(s.Steps, r)

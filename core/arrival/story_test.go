@@ -32,15 +32,22 @@ func step(ms int, name, text string) store.Record {
 		At: began.Add(time.Duration(ms) * time.Millisecond)}
 }
 
+// finished is the end of a batch run.
+func finished(ms int) store.Record {
+	return store.Record{Kind: store.KindApplication, Group: "rocky", Step: "invoices" + Finished,
+		Text: "It has ended with code 0.", At: began.Add(time.Duration(ms) * time.Millisecond)}
+}
+
 // TestStories: the page tells of the newest arrival of each group, whatever happened to the agent since.
 func TestStories(t *testing.T) {
 	up := []store.Record{
 		told(-9000, Coming, Start, "rocky"), told(-8000, Up, Start, "rocky"), told(-7000, Left, Start, "rocky"),
 		told(0, Coming, Takeover, "rocky"), step(1, "claimed", "The storage is this server's."), told(5, Coming, Start, "other"),
 		told(40, Arrived, Takeover, "rocky"), told(50, Ran, "", "rocky"), told(900, Up, Takeover, "rocky"),
-		step(950, "later", "Another matter."),
+		step(950, "later", "Another matter."), finished(2000),
 	}
-	restarted := slices.Concat(up, []store.Record{told(5000, Coming, Resumed, "rocky"), told(5001, Arrived, Resumed, "rocky")})
+	restarted := slices.Concat(up, []store.Record{told(5000, Coming, Resumed, "rocky"), told(5001, Arrived, Resumed, "rocky"),
+		finished(5002)})
 	for _, c := range []struct {
 		name    string
 		records []store.Record
@@ -53,11 +60,13 @@ func TestStories(t *testing.T) {
 			"  status    1: a drive has another letter than it is configured with\n",
 			"  d1        G:  /ors/G  (configured as E:)\n",
 			"    +0.001 s  claimed  The storage is this server's.\n",
+			"    +2.000 s  invoices finished  It has ended with code 0.\n",
 			"  program   launch job: it has ended well\n",
 		}, "Another matter"},
 		{"mounted only", up[:8], []string{"not complete: the drives are mounted, and not all applications answer"}, "answer,"},
 		{"storage only", up[:5], []string{"not complete: the drives are not mounted"}, "d1"},
-		{"the agent was restarted since", restarted, []string{"taken over group rocky", "0.900 s after"}, "restarted."},
+		{"the agent was restarted since", restarted, []string{"taken over group rocky", "0.900 s after", "+2.000 s  invoices finished"},
+			"+5.002 s"},
 		{"and the group leaves",
 			slices.Concat(restarted, []store.Record{told(6000, Leaving, Resumed, "rocky")}),
 			[]string{"is leaving this server"}, "0.900"},

@@ -140,9 +140,17 @@ func (s *service) register(ctx context.Context, stream controlv1.ControlService_
 		case len(reg.GetGroups()) > mostGroups:
 			return Registration{}, refused(fmt.Sprintf("%d groups are more than a pair has", len(reg.GetGroups())))
 		}
+		known := []string{}
+		for _, g := range s.backend.Status(ctx).Groups {
+			known = append(known, g.Name)
+		}
 		out := Registration{Program: cut(reg.GetProgram()), After: reg.GetAfter()}
 		for _, g := range reg.GetGroups() {
-			out.Groups = append(out.Groups, cut(g))
+			if !slices.Contains(known, g) { // it would wait for ever
+				return Registration{}, refused(fmt.Sprintf("there is no group %q; the pair has: %s", cut(g),
+					strings.Join(known, ", ")))
+			}
+			out.Groups = append(out.Groups, g)
 		}
 		return out, nil
 	}

@@ -38,6 +38,7 @@ var errEnough = errors.New("enough")
 // TestNotify: a program is registered and visible, is told of its groups only, and what it did is on record once.
 func TestNotify(t *testing.T) {
 	a := &agent{}
+	a.set(func(s *control.Status) { s.Groups = []control.Group{{Name: "rocky"}, {Name: "other"}} })
 	c := dial(t, serve(t, a, control.Permission{}))
 	a.arrive(t, "rocky", arrival.Arrived) // before it registers
 	var got []string
@@ -110,6 +111,18 @@ func TestNotify(t *testing.T) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("programs that have gone are still registered: %+v, %v", st.Programs, err)
 		}
+	}
+}
+
+// TestUnknownGroup: who registers for a group that the pair does not have would wait for ever.
+func TestUnknownGroup(t *testing.T) {
+	a := &agent{}
+	a.set(func(s *control.Status) { s.Groups = []control.Group{{Name: "rocky"}, {Name: "apollo"}} })
+	c := dial(t, serve(t, a, control.Permission{}))
+	err := c.Notify(t.Context(), control.Registration{Program: "cache", Groups: []string{"rocky", "rokcy"}},
+		func(arrival.Notice, control.ReportFunc) error { return errEnough })
+	if !errors.Is(err, control.ErrRefused) || !strings.Contains(err.Error(), `no group "rokcy"; the pair has: rocky, apollo`) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -9,6 +9,9 @@ func (x *stepper) feed(g int, e Event) {
 	if answers(e.Kind) && e.Op != gr.Op {
 		return // an answer to an older question
 	}
+	if e.Kind == AppsFailed && gr.Phase == Starting && e.Op != gr.Op {
+		return // the start under way looks after it: several that fail at once are one failure
+	}
 	row := Match(gr.Phase, e.Kind, x.facts(g))
 	if row < 0 {
 		return

@@ -37,7 +37,7 @@ import (
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
 //	left 5000                           of the maintenance, by the wall clock
 //	restart 5000                        this agent announces an absence
-//	fail 0 | clear 0 | cleared 0 | shutdown     cleared: on the partner
+//	fail 0 [as well] | clear 0 | cleared 0 | shutdown     cleared: on the partner
 //	record fails | record works         whether the hard state can be written
 //	show                                where everything stands
 type script struct {
@@ -208,7 +208,12 @@ func (x *script) command(w []string) {
 	case "record":
 		x.fails = w[1] == "fails"
 	case "fail":
-		x.step(failover.Event{Kind: failover.AppsFailed, Group: num(1), Text: "it failed its checks"})
+		g := num(1)
+		e := failover.Event{Kind: failover.AppsFailed, Group: g, Op: x.s.Groups[g].Op, Text: "it failed its checks"}
+		if rest(2) == "as well" {
+			e.Op-- // what the start before the newest had brought up
+		}
+		x.step(e)
 	case "clear":
 		x.step(failover.Event{Kind: failover.OpClear, Group: num(1)})
 	case "cleared":

@@ -57,7 +57,7 @@ const (
 	OwnerNone                      // the switch shows a unit of the group with nobody, and none with the partner
 	PeerOwns                       // a beat proves that the partner holds a unit under a newer epoch than ours
 	PeerLost                       // the partner is lost
-	AppsFailed                     // a running application failed its checks
+	AppsFailed                     // an application that operation Op brought up failed its checks
 	Timeout                        // the phase's deadline has passed
 	OpGive                         // a planned move away: the partner is ready
 	OpClear                        // an operator has looked
@@ -108,7 +108,7 @@ type Event struct {
 	At       Tick
 	Group    int
 	Unit     int
-	Op       uint64 // of the action that this answers; 0 for what came by itself
+	Op       uint64 // of the action that this answers or that it speaks of; 0 for what came by itself
 	Key      Key
 	Evidence Evidence
 	Beat     Beat

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/drive"
 	"github.com/orscore/ors/core/failover"
@@ -311,8 +312,9 @@ func (p *app) kill(ctx context.Context, act failover.Action) error {
 	return p.w.n.o.Store.DropHandle(p.id())
 }
 
-// watch probes the application until stopWatch. An answer that is neither ok nor failed counts for nothing (S6).
-func (p *app) watch(epoch uint32) {
+// watch probes the application that act has brought up until stopWatch. An answer that is neither ok nor failed counts
+// for nothing (S6).
+func (p *app) watch(act failover.Action) {
 	p.stopWatch()
 	ctx, cancel := context.WithCancel(p.w.n.ctx)
 	ended := make(chan struct{})
@@ -321,7 +323,7 @@ func (p *app) watch(epoch uint32) {
 	p.mu.Unlock()
 	p.w.n.goRun(func(context.Context) {
 		defer close(ended)
-		p.probes(ctx, epoch)
+		p.probes(ctx, act)
 	})
 }
 
@@ -336,7 +338,7 @@ func (p *app) stopWatch() {
 	}
 }
 
-func (p *app) probes(ctx context.Context, epoch uint32) {
+func (p *app) probes(ctx context.Context, act failover.Action) {
 	t := time.NewTicker(p.cfg.Probe.Interval)
 	defer t.Stop()
 	fails := 0
@@ -348,14 +350,18 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		case <-ctx.Done():
 			return
 		case <-p.reborn:
-			if p.recoverAnew(ctx, epoch) {
+			if p.recoverAnew(ctx, act.Epoch) {
 				continue
 			}
 		case <-t.C:
 		}
-		r := p.probe(ctx, epoch)
+		r := p.probe(ctx, act.Epoch)
 		switch {
-		case ctx.Err() != nil || r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK:
+		case ctx.Err() != nil:
+			return
+		case r.GetFinished() && r.GetHealth() == pluginv1.Health_HEALTH_OK:
+			p.w.n.record(store.Record{Kind: "application", Group: p.w.cfg.Name, Step: p.cfg.Name + arrival.Finished,
+				Text: r.GetDetail(), Op: act.Op})
 			return
 		case r.GetHealth() == pluginv1.Health_HEALTH_OK:
 			fails = 0
@@ -369,7 +375,8 @@ func (p *app) probes(ctx context.Context, epoch uint32) {
 		if fails >= p.cfg.Probe.Fall {
 			p.failed.Store(true)
 			p.doubt.Store(true)
-			p.w.n.send(failover.Event{Kind: failover.AppsFailed, Group: p.w.index, Text: p.cfg.Name + " failed its checks"})
+			p.w.n.send(failover.Event{Kind: failover.AppsFailed, Group: p.w.index, Op: act.Op,
+				Text: strings.TrimSuffix(p.cfg.Name+" failed its checks: "+r.GetDetail(), ": ")})
 			fails = 0 // told again if it goes on: in maintenance nothing may be done about it yet
 		}
 	}

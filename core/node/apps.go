@@ -39,7 +39,7 @@ func (w *groupWorker) startApps(ctx context.Context, a failover.Action) error {
 		return err
 	}
 	for _, p := range w.apps {
-		p.watch(a.Epoch)
+		p.watch(a)
 	}
 	w.arrive(arrival.Up, "All protected applications answer.")
 	return nil

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -186,4 +187,60 @@ func TestTakeoverThatIsTriedAgain(t *testing.T) {
 		_, n := p.toldOf("apollo", "one", 0)
 		return n.Step == arrival.Up && (n.Event == arrival.Takeover || n.Event == arrival.Resumed)
 	})
+}
+
+// TestSeveralFailAtOnce: what takes all applications of a group away at the same moment is one failure. It takes one of
+// the restarts that are allowed, and moves nothing.
+func TestSeveralFailAtOnce(t *testing.T) {
+	p := newPair(t)
+	text, err := os.ReadFile(p.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = `  application "test" "app" {`
+	more := ""
+	for _, name := range []string{"second", "third", "fourth"} {
+		more += fmt.Sprintf("  application \"test\" %q {\n    probe { interval = \"100ms\" }\n    config {}\n  }\n", name)
+	}
+	if err := os.WriteFile(p.conf, []byte(strings.Replace(string(text), one, more+one, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.up()
+	for range 2 { // restart_limit
+		p.world.set(func() {
+			for key := range p.world.running {
+				if strings.HasPrefix(key, "rocky/one/") {
+					delete(p.world.running, key)
+				}
+			}
+		})
+		p.wait("all run again", func() bool {
+			p.world.mu.Lock()
+			defer p.world.mu.Unlock()
+			n := 0
+			for key := range p.world.running {
+				if strings.HasPrefix(key, "rocky/one/") {
+					n++
+				}
+			}
+			return n == 4
+		})
+		p.waitPhase("rocky", "one", "Active")
+	}
+	log, err := store.ReadLog(filepath.Join(p.dir, "rocky", "state"), store.JournalName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restarts := 0
+	for _, r := range log.Records {
+		switch r.Code {
+		case "ORS-1008":
+			restarts++
+		case "ORS-1009", "ORS-1010":
+			t.Errorf("the restarts were used up: %s", r.Text)
+		}
+	}
+	if restarts != 2 {
+		t.Errorf("two failures, and %d restarts", restarts)
+	}
 }

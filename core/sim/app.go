@@ -17,6 +17,7 @@ type hostGroup struct {
 	running bool
 	started int // how often applications were started here
 	watched bool
+	upBy    uint64 // by which operation
 	probing int
 	ill     bool // the applications run, and fail their checks
 	work    worker
@@ -233,7 +234,7 @@ func (h *host) carryOut(a failover.Action) (failover.EventKind, string) {
 func (h *host) start(a failover.Action) (failover.EventKind, string) {
 	g, now := &h.groups[a.Group], h.w.now
 	if g.running && !g.ill {
-		h.watch(a.Group)
+		h.watch(a)
 		return failover.AppsUp, ""
 	}
 	if !g.mounted || g.dead || now < g.startFails {
@@ -243,7 +244,7 @@ func (h *host) start(a failover.Action) (failover.EventKind, string) {
 	g.running, g.ill = true, false
 	g.started++
 	h.w.note("%v: applications of group %d run", h.id, a.Group)
-	h.watch(a.Group)
+	h.watch(a)
 	g.writeGen++
 	h.w.q.push(happening{at: now, what: write, server: uint8(h.i), link: uint8(a.Group), gen: g.writeGen})
 	return failover.AppsUp, ""
@@ -315,13 +316,14 @@ func (h *host) noticeSoon(g int) {
 		h.w.check.failure(h, g)
 		h.show(g)
 		h.noticeSoon(g)
-		h.answer(failover.Event{Kind: failover.AppsFailed, Group: g, Text: "it failed its checks"})
+		h.answer(failover.Event{Kind: failover.AppsFailed, Group: g, Op: s.upBy, Text: "it failed its checks"})
 	})
 }
 
-func (h *host) watch(g int) {
+func (h *host) watch(a failover.Action) {
+	g := a.Group
 	s := &h.groups[g]
-	s.watched = true
+	s.watched, s.upBy = true, a.Op
 	if !s.running || s.ill {
 		h.noticeSoon(g)
 	}
