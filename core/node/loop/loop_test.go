@@ -208,3 +208,16 @@ func TestModemLines(t *testing.T) {
 		}
 	}
 }
+
+// TestSinceWhenAnAlarmIs: an alarm is as old as its cause, however late somebody looks.
+func TestSinceWhenAnAlarmIs(t *testing.T) {
+	b := newBench(t)
+	b.run(3 * time.Second)
+	b.mute = true
+	b.run(22 * time.Second)
+	alarms := b.lp.Status().Alarms
+	i := slices.IndexFunc(alarms, func(a control.Alarm) bool { return a.Code == "ORS-1040" })
+	if i < 0 || b.now.Sub(alarms[i].Since) < 18*time.Second {
+		t.Errorf("the partner has been lost for 20 s: %+v", alarms)
+	}
+}

@@ -65,14 +65,18 @@ func (lp *Loop) TellStatus() {
 	for g := range lp.toldPhases {
 		same = same && lp.toldPhases[g] == lp.state.Groups[g].Phase
 	}
-	if same && now.Sub(lp.lastTold) < lp.o.StatusEvery || lp.state.Partner.Lost {
+	lost := lp.state.Partner.Lost
+	if (same || lost) && now.Sub(lp.lastTold) < lp.o.StatusEvery {
 		return
 	}
+	st := lp.Status() // also while nobody can be told: it notes since when there has been an alarm
 	lp.lastTold, lp.toldPhases = now, lp.toldPhases[:0]
+	if lost {
+		return
+	}
 	for g := range lp.state.Groups {
 		lp.toldPhases = append(lp.toldPhases, lp.state.Groups[g].Phase)
 	}
-	st := lp.Status()
 	for _, s := range st.Servers {
 		if s.Self {
 			lp.sendJSON(msgStatus, peerStatus{Server: s, Groups: lp.ownGroups()}, true)
