@@ -178,7 +178,7 @@ func (r *Run) family(remains bool) ([]Identity, error) {
 	if st, ok := all[r.Supervisor.PID]; ok && st.start == r.Supervisor.Start && !st.dead() {
 		in[r.Supervisor.PID], supervised = true, true
 	}
-	if remains || !supervised {
+	if r.ID != "" && (remains || !supervised) { // without an id the marker would be that of every run on this server
 		marker := []byte(MarkerEnv + "=" + r.ID)
 		for pid := range all {
 			if !in[pid] && pid != os.Getpid() && marked(pid, marker) {

@@ -158,6 +158,17 @@ func TestReusedPid(t *testing.T) {
 	}
 }
 
+// TestNoFamilyWithoutAnID: a supervisor that was handed no order ends what is its own, which is nothing, and not what
+// carries the marker of another run.
+func TestNoFamilyWithoutAnID(t *testing.T) {
+	r := start(t, spec(t, "sleep", "1h"))
+	for _, remains := range []bool{false, true} {
+		if kin, err := (&Run{}).family(remains); err != nil || len(kin) > 0 {
+			t.Errorf("a run without an id has the family %v, %v; process %d is another one's", kin, err, r.Main.PID)
+		}
+	}
+}
+
 func TestDamagedRecordIsUnknown(t *testing.T) {
 	s := spec(t, "sleep", "1h")
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
