@@ -26,16 +26,10 @@ func Start(ctx context.Context, spec Spec, progress func(step, text string)) (*R
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	if st := Look(spec.Dir, nil); st.State != Stopped {
-		return nil, fmt.Errorf("%w: %s", ErrRunning, st.Detail)
-	}
 	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of the supervisor: %w", err)
 	}
-	var raw [16]byte
-	_, _ = rand.Read(raw[:])
-	id := hex.EncodeToString(raw[:])
-	child, err := launch(order{ID: id, Spec: spec})
+	child, err := launchOnce(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -44,16 +38,31 @@ func Start(ctx context.Context, spec Spec, progress func(step, text string)) (*R
 	if err == nil {
 		return run, nil
 	}
-	left := &Run{ID: id, Dir: spec.Dir, BootID: child.bootID, Supervisor: child.self}
-	if rec, lerr := Load(spec.Dir); lerr == nil && rec != nil && rec.ID == id {
-		left = rec
-	}
 	kctx, cancel := context.WithTimeout(context.Background(), cleanUp)
 	defer cancel()
-	if st := left.Kill(kctx); st.State != Stopped {
+	if st := child.run.Kill(kctx); st.State != Stopped {
 		return nil, fmt.Errorf("%w; left behind: %s", err, st.Detail)
 	}
 	return nil, err
+}
+
+// launchOnce starts a supervisor when nothing of an earlier run lives. The lock, which ends with its process, keeps
+// another plugin from doing the same between the look and the record that ends up on disk.
+func launchOnce(spec Spec) (*launched, error) {
+	dir, err := os.Open(spec.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("folder of the supervisor: %w", err)
+	}
+	defer dir.Close()
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("%w: another plugin is starting it (lock of %s: %w)", ErrRunning, spec.Dir, err)
+	}
+	if st := Look(spec.Dir, nil); st.State != Stopped {
+		return nil, fmt.Errorf("%w: %s", ErrRunning, st.Detail)
+	}
+	var raw [16]byte
+	_, _ = rand.Read(raw[:])
+	return launch(order{ID: hex.EncodeToString(raw[:]), Spec: spec})
 }
 
 func (s Spec) check() error {
@@ -75,8 +84,7 @@ func (s Spec) check() error {
 type launched struct {
 	report *os.File
 	errs   string // file with what it says on standard error
-	self   Identity
-	bootID string
+	run    *Run   // as it was put on record before the supervisor was told what to run
 }
 
 // launch executes this program again as a supervisor. A goroutine reaps it for as long as this process lives.
@@ -105,35 +113,48 @@ func launch(o order) (*launched, error) {
 		return nil, err
 	}
 	defer outW.Close()
-	cmd := exec.Command("/proc/self/exe", Argument, o.Spec.Name) // this very program, even if its file was replaced
-	cmd.Args[0] = filepath.Base(os.Args[0])
-	cmd.Env = []string{"GOMAXPROCS=1"} // it sleeps; one thread less for each application
-	if o.Spec.Unit != nil && SystemdRuns() {
-		own := fmt.Sprintf("/proc/%d/exe", os.Getpid()) // systemd-run's own is another one
-		cmd = exec.Command("systemd-run")
-		cmd.Args = o.Spec.Unit.scope(o.ID, []string{own, Argument, o.Spec.Name})
-		cmd.Env = []string{"GOMAXPROCS=1", "PATH=/usr/bin:/bin"}
-	}
-	cmd.Dir = "/"
+	cmd := o.supervisor()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, errs, errs
 	cmd.ExtraFiles = []*os.File{outW}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		_ = outR.Close()
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
-	self, err := identify(cmd.Process.Pid) // not reaped yet, so this is it
+	run := &Run{ID: o.ID, Dir: o.Spec.Dir, BootID: boot, StartedAt: time.Now()}
+	run.Supervisor, err = identify(cmd.Process.Pid) // not reaped yet, so this is it
 	go func() { _ = cmd.Wait() }()
+	if err == nil {
+		// From the order on, the supervisor may start the program, whatever becomes of this process and however late
+		// it comes to run: whoever looks then must find it.
+		err = run.save()
+	}
 	if err == nil {
 		_ = inW.SetWriteDeadline(time.Now().Add(cleanUp))
 		_, err = inW.Write(b)
 	}
 	if err != nil {
 		_ = outR.Close()
-		_ = self.signal(unix.SIGKILL)
+		_ = run.Supervisor.signal(unix.SIGKILL)
 		return nil, fmt.Errorf("hand over to the supervisor: %w", err)
 	}
-	return &launched{report: outR, errs: errs.Name(), self: self, bootID: boot}, nil
+	return &launched{report: outR, errs: errs.Name(), run: run}, nil
+}
+
+// supervisor is this program, to be executed again as the supervisor of the run. It carries the marker of the run, as
+// does what it has forked and is not yet another program.
+func (o order) supervisor() *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", Argument, o.Spec.Name) // this very program, even if its file was replaced
+	cmd.Args[0] = filepath.Base(os.Args[0])
+	cmd.Env = []string{"GOMAXPROCS=1", MarkerEnv + "=" + o.ID} // it sleeps; one thread less for each application
+	if o.Spec.Unit != nil && SystemdRuns() {
+		own := fmt.Sprintf("/proc/%d/exe", os.Getpid()) // systemd-run's own is another one
+		cmd.Path, cmd.Err = exec.LookPath("systemd-run")
+		cmd.Args = o.Spec.Unit.scope(o.ID, []string{own, Argument, o.Spec.Name})
+		cmd.Env = append(cmd.Env, "PATH=/usr/bin:/bin")
+	}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd
 }
 
 // follow reads the supervisor's reports until the command runs.

@@ -143,8 +143,12 @@ func (r *Run) detail(st Status, supervised bool) string {
 // Stop ends the run as how says, each phase within its time and all of them within the deadline of ctx, and returns
 // what is known then.
 func (r *Run) Stop(ctx context.Context, how StopHow) Status {
-	if st := r.Status(); st.State != Running {
+	st := r.Status()
+	if st.State != Running {
 		return st
+	}
+	if r.Main.PID == 0 && st.Others == 0 {
+		return r.Kill(ctx) // there is nobody to ask, and its supervisor must not start the program any more
 	}
 	soft, cancel := context.WithDeadline(ctx, softEnd(ctx, time.Now()))
 	defer cancel()

@@ -411,3 +411,127 @@ func TestCommand(t *testing.T) {
 		t.Error("a missing program was run")
 	}
 }
+
+// starved is a supervisor that has its order and has not come to run since: whoever started it has died. The program
+// makes the file when it runs.
+func starved(t *testing.T) (child *launched, s Spec, program string) {
+	t.Helper()
+	for range 50 {
+		s := spec(t, "sh", "-c", `echo >> "$0"; exec sleep 1h`, filepath.Join(t.TempDir(), "runs"))
+		if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		child, err := launch(order{ID: fmt.Sprintf("%032x", time.Now().UnixNano()), Spec: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.run.Supervisor.signal(unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = child.report.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if st := child.run.Kill(ctx); st.State != Stopped {
+				t.Errorf("clean up: %+v", st)
+			}
+		})
+		await(t, "a supervisor that does not run", func() bool {
+			st, err := readStat(child.run.Supervisor.PID)
+			return err == nil && st.state == 'T'
+		})
+		if _, err := os.Stat(s.Log); err != nil { // it makes the log right after its first record
+			return child, s, s.Argv[3]
+		}
+	}
+	t.Skip("the supervisor was always faster")
+	return nil, Spec{}, ""
+}
+
+// TestOrderIsOnRecord: from the moment at which a supervisor has its order, a run is told of, and no second one begins.
+func TestOrderIsOnRecord(t *testing.T) {
+	child, s, program := starved(t)
+	st := Look(s.Dir, nil)
+	if st.State != Running || st.Run.ID != child.run.ID || !strings.Contains(st.Detail, "prepared") {
+		t.Fatalf("status is %+v, and process %d has an order", st, child.run.Supervisor.PID)
+	}
+	if _, err := Start(context.Background(), s, nil); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second start got %v", err)
+	}
+	if err := child.run.Supervisor.signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the program", func() bool { return Look(s.Dir, nil).Main })
+	await(t, "its file", func() bool { b, err := os.ReadFile(program); return err == nil && len(b) > 0 })
+	if b, err := os.ReadFile(program); err != nil || string(b) != "\n" {
+		t.Errorf("it ran %d times, %v", len(b), err)
+	}
+}
+
+// TestStopBeforeTheProgram: a stop ends also a supervisor that has not come to start the program.
+func TestStopBeforeTheProgram(t *testing.T) {
+	for name, end := range map[string]func(context.Context, *Run) Status{
+		"stop": func(ctx context.Context, r *Run) Status { return r.Stop(ctx, StopHow{KillAfter: time.Minute}) },
+		"kill": func(ctx context.Context, r *Run) Status { return r.Kill(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			child, s, program := starved(t)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			st := Look(s.Dir, nil)
+			if st.State != Running {
+				t.Fatalf("status is %+v", st)
+			}
+			if st := end(ctx, st.Run); st.State != Stopped {
+				t.Errorf("status is %+v", st)
+			}
+			if alive, err := child.run.Supervisor.alive(); err != nil || alive {
+				t.Errorf("its supervisor lives, %v", err)
+			}
+			if _, err := os.Stat(program); err == nil {
+				t.Error("the program ran")
+			}
+		})
+	}
+}
+
+// TestOvertakenOrder: a supervisor whose run is not the one on record starts nothing, and leaves the record alone.
+func TestOvertakenOrder(t *testing.T) {
+	child, s, program := starved(t)
+	other := &Run{ID: "00000000000000000000000000000000", Dir: s.Dir, BootID: child.run.BootID, Ended: true}
+	if err := other.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.run.Supervisor.signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the supervisor's end", func() bool {
+		alive, err := child.run.Supervisor.alive()
+		return err == nil && !alive
+	})
+	if _, err := os.Stat(program); err == nil {
+		t.Error("the program ran")
+	}
+	if rec, err := Load(s.Dir); err != nil || rec.ID != other.ID {
+		t.Errorf("the record has become %+v, %v", rec, err)
+	}
+}
+
+// TestOneLaunchAtATime: two plugins that find nothing running do not both start it.
+func TestOneLaunchAtATime(t *testing.T) {
+	s := spec(t, "sleep", "1h")
+	runs := make(chan *Run, 4)
+	for range cap(runs) {
+		go func() { r, _ := Start(context.Background(), s, nil); runs <- r }()
+	}
+	var got []*Run
+	for range cap(runs) {
+		if r := <-runs; r != nil {
+			got = append(got, r)
+			defer r.Kill(context.Background())
+		}
+	}
+	if len(got) != 1 {
+		t.Errorf("%d starts went well", len(got))
+	}
+}

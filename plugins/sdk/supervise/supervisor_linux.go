@@ -116,6 +116,13 @@ func (s *supervisor) start() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&o); err != nil {
 		return fmt.Errorf("read what to run: %w", err)
 	}
+	rec, err := Load(o.Spec.Dir)
+	if err != nil {
+		return err
+	}
+	if rec == nil || rec.ID != o.ID { // whoever looks for this run would not find it
+		return errors.New("the record of the run has become another one's: nothing was started")
+	}
 	s.spec = o.Spec
 	self, err := identify(os.Getpid())
 	if err != nil {
