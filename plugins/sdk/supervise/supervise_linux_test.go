@@ -1,14 +1,17 @@
 package supervise
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +24,10 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	Main()
+	if pid := os.Getenv(tracerEnv); pid != "" {
+		fmt.Println(trace(pid))
+		os.Exit(1)
+	}
 	code := m.Run()
 	// A supervisor is reaped a moment after its run is over; under the race detector that takes a second.
 	for end := time.Now().Add(patience); code == 0; {
@@ -534,4 +541,72 @@ func TestOneLaunchAtATime(t *testing.T) {
 	if len(got) != 1 {
 		t.Errorf("%d starts went well", len(got))
 	}
+}
+
+// tracerEnv makes this test's binary hold a process: what is traced cannot be reaped before its tracer has seen its
+// end, as what waits in the kernel cannot.
+const tracerEnv = "ORS_TEST_TRACE"
+
+func trace(pid string) error {
+	runtime.LockOSThread()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return err
+	}
+	if err := unix.PtraceSeize(n); err != nil {
+		return err
+	}
+	fmt.Println("held")
+	select {}
+}
+
+// TestCommandThatTheKernelHolds: a command that cannot be killed does not keep the one that waits for it.
+func TestCommandThatTheKernelHolds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	c := Command{
+		Argv: []string{"sh", "-c", `echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 1h`, file},
+		Env:  []string{"PATH=" + os.Getenv("PATH")},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	got := make(chan error, 1)
+	go func() { _, err := c.Run(ctx); got <- err }()
+	await(t, "the command", func() bool { _, err := os.Stat(file); return err == nil })
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := exec.Command("/proc/self/exe")
+	tracer.Env = append(os.Environ(), tracerEnv+"="+strings.TrimSpace(string(raw)))
+	said, err := tracer.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tracer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	release := sync.OnceFunc(func() { _ = tracer.Process.Kill(); _ = tracer.Wait() })
+	defer release()
+	if line, err := bufio.NewReader(said).ReadString('\n'); line != "held\n" {
+		t.Skipf("processes cannot be traced here: %q, %v", line, err)
+	}
+	cancel()
+	select {
+	case err := <-got:
+		if !errors.Is(err, ErrHeld) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the command is waited for without end")
+	}
+	if _, err := c.Run(context.Background()); !errors.Is(err, ErrHeld) {
+		t.Errorf("beside a command that is held, another one: %v", err)
+	}
+	release()
+	await(t, "another run after the end of the first", func() bool {
+		done, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err := c.Run(done)
+		return errors.Is(err, context.Canceled)
+	})
 }

@@ -136,6 +136,13 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 			continue
 		}
 		text := fmt.Sprintf("Check %d (%s) failed: %v.", i+1, a.config.Check[i].Type, err)
+		if errors.Is(err, supervise.ErrHeld) {
+			text += " It says nothing of the program."
+			if probed.Health == sdk.Healthy {
+				probed = sdk.Probed{Health: sdk.HealthUnknown, Detail: text}
+			}
+			continue
+		}
 		limit := lasting(a.config.Check[i].Timeout)
 		if timedOut(err) && (late > limit/4 || ctx.Err() != nil) {
 			text += fmt.Sprintf(" It says nothing: this server was late by %v itself, or the probe was cut short.", late)
