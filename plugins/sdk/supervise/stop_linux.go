@@ -179,11 +179,12 @@ func (r *Run) ask(ctx context.Context, how StopHow) {
 		Argv: how.Command, Env: append(append([]string{}, how.Env...), MarkerEnv+"="+r.ID), Cwd: how.Cwd, User: how.User,
 	}
 	if _, err := cmd.Run(ctx); err == nil {
-		r.waitEnd(ctx)
+		r.waitEnd(ctx, func() {})
 	}
 }
 
-// terminate signals the main process, or everything when that is gone, and says whether the run has ended.
+// terminate signals the main process, and everything else of the run once that has ended: a shell that is told to end
+// tells nobody. It says whether the run has ended.
 func (r *Run) terminate(ctx context.Context, name string, wait time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -191,21 +192,29 @@ func (r *Run) terminate(ctx context.Context, name string, wait time.Duration) bo
 	if sig == 0 {
 		sig = unix.SIGTERM
 	}
-	err := errNoProcess
-	if alive, aerr := r.Main.alive(); aerr == nil && alive {
-		err = r.Main.signal(sig)
-	}
-	if errors.Is(err, errNoProcess) {
-		members, _ := r.family(false)
-		for _, m := range members {
-			_ = m.signal(sig)
+	asked := map[Identity]bool{}
+	return r.waitEnd(ctx, func() {
+		for _, id := range r.addressees() {
+			if !asked[id] {
+				asked[id] = true
+				_ = id.signal(sig)
+			}
 		}
-	}
-	return r.waitEnd(ctx)
+	})
 }
 
-// waitEnd waits until nothing of the run lives. The end of the supervisor, which comes right after, wakes it.
-func (r *Run) waitEnd(ctx context.Context) bool {
+// addressees are who is told to end now.
+func (r *Run) addressees() []Identity {
+	if alive, err := r.Main.alive(); err == nil && alive {
+		return []Identity{r.Main}
+	}
+	members, _ := r.family(false)
+	return members
+}
+
+// waitEnd waits until nothing of the run lives, and calls meanwhile again and again as long as something does. The end
+// of the main process wakes it, and that of the supervisor, which comes right after the last one.
+func (r *Run) waitEnd(ctx context.Context, meanwhile func()) bool {
 	for pause := pollShort; ; pause = min(2*pause, pollLong) {
 		if st := r.Status(); st.State == Stopped {
 			return true
@@ -213,7 +222,12 @@ func (r *Run) waitEnd(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		if fd, err := r.Supervisor.open(); err == nil {
+		meanwhile()
+		fd, err := r.Main.open()
+		if err != nil {
+			fd, err = r.Supervisor.open()
+		}
+		if err == nil {
 			pollEnd(ctx, fd)
 			_ = unix.Close(fd)
 			continue

@@ -610,3 +610,19 @@ func TestCommandThatTheKernelHolds(t *testing.T) {
 		return errors.Is(err, context.Canceled)
 	})
 }
+
+// TestStopOfAWrapper: a shell that is told to end leaves its program behind, which is told, too, before it is killed.
+func TestStopOfAWrapper(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "asked")
+	server := `trap 'echo > "$0"; exit 0' TERM; echo > "$0.up"; while :; do sleep 0.02; done`
+	r := start(t, spec(t, "sh", "-c", `sh -c "$1" "$0"; true`, file, server))
+	await(t, "the program", func() bool { _, err := os.Stat(file + ".up"); return err == nil })
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if st := r.Stop(ctx, StopHow{Signal: "SIGTERM", KillAfter: time.Minute}); st.State != Stopped {
+		t.Errorf("stop says %+v", st)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error("the program was killed, and not asked:", err)
+	}
+}
