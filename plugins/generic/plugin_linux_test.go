@@ -779,6 +779,33 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestBatchOfAnotherBoot: what a batch run has done does not hold beyond a restart of the server.
+func TestBatchOfAnotherBoot(t *testing.T) {
+	f := protect(t, map[string]any{"mode": "batch", "command": []string{"echo", "done"}})
+	f.start()
+	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
+	record := filepath.Join(f.app.GetWorkDir(), "supervisor", "run.json")
+	b, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, before := []byte(f.run().BootID), []byte("11111111-2222-3333-4444-555555555555")
+	if err := os.WriteFile(record, bytes.ReplaceAll(b, now, before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.handle.State = bytes.ReplaceAll(f.handle.GetState(), now, before)
+	f.recover(pluginv1.RunState_RUN_STATE_STOPPED)
+	if r := f.probe(); r.GetFinished() || r.GetHealth() != pluginv1.Health_HEALTH_FAILED {
+		t.Errorf("probe: %v", r)
+	}
+	f.start()
+	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
+	out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log"))
+	if err != nil || string(out) != "done\ndone\n" {
+		t.Errorf("output is %q, %v", out, err)
+	}
+}
+
 func TestBatchThatFails(t *testing.T) {
 	f := protect(t, map[string]any{
 		"mode": "batch", "command": []string{program("app"), "-say", "out of paper", "-exit", "3"},

@@ -72,7 +72,7 @@ func (r *Run) Status() Status {
 	case r.BootID == "":
 		return Status{State: Unknown, Run: r, Detail: "The record of the run names no boot id."}
 	case r.BootID != boot:
-		st.Detail = "The server was restarted since."
+		st.Before, st.Detail = true, "The server was restarted since."
 		return st
 	case r.Ended:
 		st.Detail = r.endDetail()

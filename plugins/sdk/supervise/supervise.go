@@ -143,6 +143,7 @@ type Status struct {
 	Run    *Run   // nil when there never was one
 	Main   bool   // the main process lives
 	Others int    // living processes of the run; only counted when the main one is gone
+	Before bool   // the run is of before the last restart of the server
 	Detail string // a sentence with evidence
 }
 

@@ -120,10 +120,10 @@ func (a *application) succeeded(e *supervise.Exit) bool {
 	return e.Signal == "" && slices.Contains(a.config.SuccessCodes, e.Code)
 }
 
-// finished says whether a batch run has ended well.
+// finished says whether a batch run has ended well since the server was started.
 func (a *application) finished(st supervise.Status) bool {
-	return a.config.Mode == modeBatch && st.State == supervise.Stopped && st.Run != nil && st.Run.Exit != nil &&
-		a.succeeded(st.Run.Exit)
+	return a.config.Mode == modeBatch && st.State == supervise.Stopped && !st.Before && st.Run != nil &&
+		st.Run.Exit != nil && a.succeeded(st.Run.Exit)
 }
 
 // Start implements sdk.Application.
