@@ -492,6 +492,44 @@ func TestStarvedProbe(t *testing.T) {
 	})
 }
 
+// TestStarvedProbeOfAPatientCheck: where the probe has less time than its check, its own is what lateness is held
+// against.
+func TestStarvedProbeOfAPatientCheck(t *testing.T) {
+	flag := filepath.Join(t.TempDir(), "ill")
+	f := protect(t, map[string]any{
+		"command": []string{"sleep", "600"},
+		"check": []map[string]any{{
+			"type": "command", "command": []string{"sh", "-c", "test ! -e " + flag + " || exec sleep 60"}, "timeout": "1m",
+		}},
+	})
+	f.start()
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	type outcome struct {
+		r   *pluginv1.ProbeResponse
+		err error
+	}
+	request := &pluginv1.ProbeRequest{Caller: f.caller(), Application: f.app, Handle: f.handle}
+	answer := make(chan outcome, 1)
+	go func() { r, err := f.plugin.Probe(ctx, request); answer <- outcome{r, err} }()
+	time.Sleep(100 * time.Millisecond)
+	if err := unix.Kill(f.plugin.PID, unix.SIGSTOP); err != nil { // our child, not yet reaped by another
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second) // more than a quarter of the probe's time
+	if err := unix.Kill(f.plugin.PID, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	got := <-answer
+	if got.err != nil || got.r.GetHealth() != pluginv1.Health_HEALTH_UNKNOWN ||
+		!strings.Contains(got.r.GetDetail(), "this server was late") {
+		t.Errorf("while it was stopped: %v, %v", got.r, got.err)
+	}
+}
+
 func TestApplicationKilled(t *testing.T) {
 	body, _ := server(t)
 	f := protect(t, body)

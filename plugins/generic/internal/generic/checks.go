@@ -122,10 +122,11 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: err.Error()}
 	}
 	// A check that outlasts the probe must still fail by itself, before the caller's deadline makes it nothing.
-	attempts, cancel := context.WithCancel(ctx)
+	most := time.Hour
 	if end, ok := ctx.Deadline(); ok {
-		attempts, cancel = context.WithTimeout(ctx, time.Until(end)*9/10)
+		most = time.Until(end) * 9 / 10
 	}
+	attempts, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	meter := startLagMeter()
 	errs := a.attemptAll(attempts, user)
@@ -143,7 +144,7 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 			}
 			continue
 		}
-		limit := lasting(a.config.Check[i].Timeout)
+		limit := min(lasting(a.config.Check[i].Timeout), most)
 		if timedOut(err) && (late > limit/4 || ctx.Err() != nil) {
 			text += fmt.Sprintf(" It says nothing: this server was late by %v itself, or the probe was cut short.", late)
 			if probed.Health == sdk.Healthy {
