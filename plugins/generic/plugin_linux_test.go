@@ -817,6 +817,73 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestBatchWhoseEndIsNotOnRecord: the last words of a supervisor that is late are waited for, and nothing runs twice.
+func TestBatchWhoseEndIsNotOnRecord(t *testing.T) {
+	flag := filepath.Join(t.TempDir(), "flag")
+	f := protect(t, map[string]any{
+		"mode": "batch", "command": []string{"sh", "-c", "echo run; while test ! -e " + flag + "; do sleep 0.02; done"},
+	})
+	f.start()
+	run := f.run()
+	f.signal(run.Supervisor, unix.SIGSTOP)
+	defer func() { _ = unix.Kill(run.Supervisor.PID, unix.SIGCONT) }()
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.await("its end", func() bool { return !living(run.Main) })
+	if r := f.probe(); r.GetHealth() != pluginv1.Health_HEALTH_UNKNOWN {
+		t.Errorf("without an exit on record: %v", r)
+	}
+	started := make(chan plugintest.Started, 1)
+	go func() { started <- f.start() }()
+	time.Sleep(200 * time.Millisecond)
+	f.signal(run.Supervisor, unix.SIGCONT)
+	if s := <-started; len(s.Steps) == 0 || s.Steps[0] != "running" {
+		t.Errorf("steps are %v", s.Steps)
+	}
+	f.await("the end of the run", func() bool { return f.probe().GetFinished() })
+
+	// Its exit is on record, and that nothing is left is not yet: a process stands for the supervisor.
+	late := exec.Command("sleep", "1h")
+	if err := late.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = late.Process.Kill()
+		_ = late.Wait()
+	}()
+	run = f.run()
+	run.Ended, run.Supervisor = false, supervise.Identity{PID: late.Process.Pid, Start: startOf(t, late.Process.Pid)}
+	record, err := json.Marshal(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(run.Dir, "run.json"), record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.probe(); r.GetHealth() != pluginv1.Health_HEALTH_OK {
+		t.Errorf("with an exit on record: %v", r)
+	}
+	f.start()
+	if out, err := os.ReadFile(filepath.Join(f.app.GetWorkDir(), "output.log")); err != nil || string(out) != "run\n" {
+		t.Errorf("output is %q, %v", out, err)
+	}
+}
+
+// startOf reads the start time of a process.
+func startOf(t testing.TB, pid int) (start uint64) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if _, err := fmt.Sscan(fields[19], &start); err != nil {
+		t.Fatal(err)
+	}
+	return start
+}
+
 // TestBatchOfAnotherBoot: what a batch run has done does not hold beyond a restart of the server.
 func TestBatchOfAnotherBoot(t *testing.T) {
 	f := protect(t, map[string]any{"mode": "batch", "command": []string{"echo", "done"}})

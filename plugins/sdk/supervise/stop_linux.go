@@ -78,20 +78,20 @@ func (r *Run) Status() Status {
 		st.Detail = r.endDetail()
 		return st
 	}
-	supervised, err := r.Supervisor.alive()
+	st.Supervised, err = r.Supervisor.alive()
 	if err == nil {
 		st.Main, err = r.Main.alive()
 	}
 	if err == nil && st.Main {
 		st.State = Running
-		st.Detail = r.detail(st, supervised)
+		st.Detail = r.detail(st)
 		return st
 	}
 	var members []Identity
 	if err == nil {
 		members, err = r.family(false)
 	}
-	if err == nil && !supervised && len(members) == 0 {
+	if err == nil && !st.Supervised && len(members) == 0 {
 		// Without a supervisor a member that has just been born may be missed once, not twice.
 		members, err = r.family(true)
 	}
@@ -99,18 +99,18 @@ func (r *Run) Status() Status {
 		return Status{State: Unknown, Run: r, Detail: err.Error()}
 	}
 	st.Others = len(members)
-	if supervised || len(members) > 0 {
+	if st.Supervised || len(members) > 0 {
 		st.State = Running
 	}
 	r.refresh() // an exit may have come on record since
 	for range 20 {
-		if !supervised || r.Main.PID == 0 || r.Exit != nil {
+		if !st.Supervised || r.Main.PID == 0 || r.Exit != nil {
 			break
 		}
 		time.Sleep(5 * time.Millisecond) // its supervisor is about to write down how it ended
 		r.refresh()
 	}
-	st.Detail = r.detail(st, supervised)
+	st.Detail = r.detail(st)
 	return st
 }
 
@@ -121,7 +121,7 @@ func (r *Run) endDetail() string {
 	return fmt.Sprintf("Process %d %v at %s.", r.Main.PID, r.Exit, r.Exit.At.Format(time.TimeOnly))
 }
 
-func (r *Run) detail(st Status, supervised bool) string {
+func (r *Run) detail(st Status) string {
 	var b strings.Builder
 	switch {
 	case st.Main:
@@ -134,7 +134,7 @@ func (r *Run) detail(st Status, supervised bool) string {
 	if st.Others > 0 && !st.Main {
 		fmt.Fprintf(&b, " Other processes of it are alive: %d.", st.Others)
 	}
-	if st.State == Running && !supervised {
+	if st.State == Running && !st.Supervised {
 		b.WriteString(" Its supervisor is gone.")
 	}
 	return b.String()

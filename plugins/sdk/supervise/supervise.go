@@ -139,12 +139,13 @@ const (
 
 // Status is what is known of a run now.
 type Status struct {
-	State  State
-	Run    *Run   // nil when there never was one
-	Main   bool   // the main process lives
-	Others int    // living processes of the run; only counted when the main one is gone
-	Before bool   // the run is of before the last restart of the server
-	Detail string // a sentence with evidence
+	State      State
+	Run        *Run   // nil when there never was one
+	Main       bool   // the main process lives
+	Others     int    // living processes of the run; only counted when the main one is gone
+	Supervised bool   // its supervisor lives: what is not on record yet will be
+	Before     bool   // the run is of before the last restart of the server
+	Detail     string // a sentence with evidence
 }
 
 // StopHow says how to end a run: the command asks, the signal terminates, then everything is killed.

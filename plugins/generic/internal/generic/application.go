@@ -26,7 +26,8 @@ const (
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	mebibyte    = 1 << 20
 	leftoverEnd = 10 * time.Second // for ending what an earlier run has left before the program is started again
-	logLines    = 5                // of the program's last words in an error
+	settlePause = 20 * time.Millisecond
+	logLines    = 5 // of the program's last words in an error
 )
 
 // application implements sdk.Application for one program.
@@ -120,16 +121,42 @@ func (a *application) succeeded(e *supervise.Exit) bool {
 	return e.Signal == "" && slices.Contains(a.config.SuccessCodes, e.Code)
 }
 
-// finished says whether a batch run has ended well since the server was started.
+// finished says whether a batch run has ended well since the server was started. Its supervisor may be about to write
+// down that it was the last process.
 func (a *application) finished(st supervise.Status) bool {
-	return a.config.Mode == modeBatch && st.State == supervise.Stopped && !st.Before && st.Run != nil &&
-		st.Run.Exit != nil && a.succeeded(st.Run.Exit)
+	if a.config.Mode != modeBatch || st.Run == nil || st.Run.Exit == nil || !a.succeeded(st.Run.Exit) {
+		return false
+	}
+	return st.State == supervise.Stopped && !st.Before ||
+		st.State == supervise.Running && st.Supervised && !st.Main && st.Others == 0
+}
+
+// ending says that a batch run has ended, and how is about to be written down.
+func (a *application) ending(st supervise.Status) bool {
+	return a.config.Mode == modeBatch && st.State == supervise.Running && st.Supervised && !st.Main &&
+		st.Run.Main.PID != 0 && st.Run.Exit == nil
+}
+
+// settle waits while what a run has come to is about to be known.
+func (a *application) settle(ctx context.Context, st supervise.Status) (supervise.Status, error) {
+	for a.ending(st) {
+		select {
+		case <-ctx.Done():
+			return st, fmt.Errorf("how it has ended is not on record yet: %w", ctx.Err())
+		case <-time.After(settlePause):
+		}
+		st = st.Run.Status()
+	}
+	return st, nil
 }
 
 // Start implements sdk.Application.
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
 	began := time.Now()
-	st := a.look(known)
+	st, err := a.settle(ctx, a.look(known))
+	if err != nil {
+		return sdk.Handle{}, err
+	}
 	if a.finished(st) { // what it has done holds until it is stopped
 		progress("running", "It has been done, and was not stopped since: "+st.Detail)
 		return handleOf(st.Run)

@@ -26,7 +26,7 @@ func (a *application) awaitReady(ctx context.Context, run *supervise.Run, u *sup
 		var last error
 		for pause := firstPause; rise < c.Rise; pause = min(2*pause, max(lasting(c.Interval), firstPause)) {
 			st := run.Status()
-			if !a.serving(st) && !a.finished(st) {
+			if !a.serving(st) && !a.finished(st) && !a.ending(st) {
 				return a.ended(st)
 			}
 			if last = a.attempt(ctx, c, u); last == nil {
@@ -111,7 +111,9 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 	case st.State == supervise.Unknown:
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: st.Detail}
 	case a.finished(st):
-		return sdk.Probed{Health: sdk.Healthy, Finished: true, Detail: st.Detail}
+		return sdk.Probed{Health: sdk.Healthy, Finished: st.State == supervise.Stopped, Detail: st.Detail}
+	case a.ending(st):
+		return sdk.Probed{Health: sdk.HealthUnknown, Detail: st.Detail + " How it ended is not on record yet."}
 	case !a.serving(st):
 		return sdk.Probed{Health: sdk.Failed, Detail: a.ended(st).Error(), Ended: st.State == supervise.Stopped}
 	case a.config.Mode == modeBatch && len(a.config.Check) == 0:
