@@ -6,6 +6,7 @@ package generic
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/orscore/ors/plugins/sdk"
@@ -224,7 +225,8 @@ var stopBlock = sdk.Block{
 			{Name: "command", Type: "list(string)", Default: "[]", Description: "Run first, to ask it to end. Empty: none."},
 			{
 				Name: "signal", Type: "string", Default: `"` + defaultStop.Signal + `"`,
-				Description: "Sent to the program, after the command where there is one.",
+				Description: "Sent to the program, after the command where there is one: " +
+					strings.Join(stopSignals, ", ") + ".",
 			},
 			{
 				Name: "timeout", Type: "string", Default: `"` + defaultStop.Timeout + `"`,

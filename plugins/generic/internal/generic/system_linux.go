@@ -28,5 +28,3 @@ func mostAllowed(limit string) uint64 {
 	}
 	return l.Max
 }
-
-func knownSignal(name string) bool { return unix.SignalNum(name) != 0 }

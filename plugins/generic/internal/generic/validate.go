@@ -6,12 +6,16 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/orscore/ors/plugins/sdk"
 	"github.com/orscore/ors/plugins/sdk/supervise"
 )
+
+// stopSignals end a program that does not handle them.
+var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"}
 
 // findings collects problems.
 type findings []sdk.Problem
@@ -46,10 +50,11 @@ func (a *application) Validate(context.Context) []sdk.Problem {
 		f.add("log_max_mb", "Use 0 for a file without a bound.", "%d MiB is less than nothing", c.LogMaxMB)
 	}
 	c.validateLimits(&f)
-	for name := range c.Environment {
+	for name, value := range c.Environment {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			f.add("environment", "Use letters, digits and _.", "%q cannot be the name of a variable", name)
 		}
+		f.text("environment", fmt.Sprintf("the value of variable %q", name), value)
 	}
 	for i, code := range c.SuccessCodes {
 		if code < 0 || code > 255 {
@@ -74,8 +79,9 @@ func (a *application) Validate(context.Context) []sdk.Problem {
 		f.command(path+"command", s.Command, false)
 		f.duration(path+"timeout", s.Timeout)
 		f.duration(path+"kill_after", s.KillAfter)
-		if !knownSignal(s.Signal) {
-			f.add(path+"signal", `Use a name such as "SIGTERM", "SIGINT" or "SIGQUIT".`, "signal %q is unknown", s.Signal)
+		if !slices.Contains(stopSignals, s.Signal) {
+			f.add(path+"signal", "Use "+strings.Join(stopSignals, ", ")+".",
+				"signal %q is unknown, or none that a program ends at", s.Signal)
 		}
 	}
 	a.strayPaths(&f)
@@ -147,11 +153,30 @@ func (f *findings) command(path string, argv []string, required bool) {
 		f.add(path, "Use an absolute path, or a bare name that is in PATH on both servers.",
 			"program %q is neither an absolute path nor a bare name", p)
 	}
+	for i, arg := range argv {
+		f.text(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%q", arg), arg)
+	}
+}
+
+// text refuses what the system takes for the end of a text.
+func (f *findings) text(path, what, value string) {
+	if strings.Contains(value, "\x00") {
+		f.add(path, "Take the zero byte out: no program can be given one.", "%s has a zero byte", what)
+	}
 }
 
 func (f *findings) absolute(path, value string) {
 	if !filepath.IsAbs(value) {
 		f.add(path, "Use an absolute path.", "path %q is not absolute", value)
+	}
+	f.text(path, fmt.Sprintf("path %q", value), value)
+}
+
+// port refuses what no connection can be made to: a name counts when this server knows it (/etc/services).
+func (f *findings) port(path, port string) {
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		f.add(path, "Use a number from 1 to 65535, or a name that /etc/services of both servers has.",
+			"%q is neither a port nor a known service", port)
 	}
 }
 
@@ -171,11 +196,15 @@ func (f *findings) check(path string, c check) {
 	case "tcp":
 		if _, port, err := net.SplitHostPort(c.Address); err != nil || port == "" {
 			f.add(path+"address", `Use HOST:PORT, such as "127.0.0.1:5432".`, "address %q has no host and port", c.Address)
+		} else {
+			f.port(path+"address", port)
 		}
 	case "http":
 		u, err := url.Parse(c.URL)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			f.add(path+"url", `Use "http://HOST:PORT/PATH".`, "url %q is not an http address", c.URL)
+		} else if port := u.Port(); port != "" {
+			f.port(path+"url", port)
 		}
 		if c.Status != 0 && (c.Status < 100 || c.Status > 599) {
 			f.add(path+"status", "Status codes are 100 to 599; 0 takes any from 200 to 399.",
