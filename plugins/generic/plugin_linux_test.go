@@ -426,6 +426,45 @@ func TestPluginKilledDuringStart(t *testing.T) {
 	f.health(pluginv1.Health_HEALTH_OK)
 }
 
+// TestPluginKilledDuringPrepare: a prepare command that is under way is not a failure, and is neither ended half-way nor
+// run again.
+func TestPluginKilledDuringPrepare(t *testing.T) {
+	dir := t.TempDir()
+	f := protect(t, map[string]any{
+		"command": []string{"sleep", "600"},
+		"before_start": []map[string]any{{"timeout": "1m", "command": []string{
+			"sh", "-c", "echo prepared >> " + dir + "/log; while test ! -e " + dir + "/go; do sleep 0.02; done",
+		}}},
+	})
+	ctx, cancel := f.context()
+	defer cancel()
+	stream, err := f.plugin.PluginServiceClient.Start(ctx, &pluginv1.StartRequest{Caller: f.caller(), Application: f.app})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.Recv(); err != nil || m.GetProgress().GetStep() != "before" {
+		t.Fatal(m, err)
+	}
+	f.killPlugin()
+	f.handle = f.recover(pluginv1.RunState_RUN_STATE_RUNNING).GetHandle()
+	if r := f.probe(); r.GetHealth() != pluginv1.Health_HEALTH_UNKNOWN {
+		t.Errorf("probe: %v", r)
+	}
+	started := make(chan plugintest.Started, 1)
+	go func() { started <- f.start() }()
+	time.Sleep(200 * time.Millisecond)
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-started; strings.Join(s.Steps, " ") != "before running ready" {
+		t.Errorf("steps are %v", s.Steps)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "log")); err != nil || string(b) != "prepared\n" {
+		t.Errorf("it was prepared: %q, %v", b, err)
+	}
+	f.health(pluginv1.Health_HEALTH_OK)
+}
+
 // TestSignalsToThePlugin: a hang-up does not end it, SIGTERM does, and neither touches the application.
 func TestSignalsToThePlugin(t *testing.T) {
 	body, _ := server(t)

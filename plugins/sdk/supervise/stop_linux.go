@@ -102,7 +102,11 @@ func (r *Run) Status() Status {
 	if st.Supervised || len(members) > 0 {
 		st.State = Running
 	}
+	main := r.Main
 	r.refresh() // an exit may have come on record since
+	if r.Main != main {
+		return r.Status() // it was started meanwhile, and not looked at
+	}
 	for range 20 {
 		if !st.Supervised || r.Main.PID == 0 || r.Exit != nil {
 			break

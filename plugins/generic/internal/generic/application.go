@@ -137,12 +137,31 @@ func (a *application) ending(st supervise.Status) bool {
 		st.Run.Main.PID != 0 && st.Run.Exit == nil
 }
 
-// settle waits while what a run has come to is about to be known.
-func (a *application) settle(ctx context.Context, st supervise.Status) (supervise.Status, error) {
-	for a.ending(st) {
+// preparing says that a run has not come to its program yet.
+func preparing(st supervise.Status) bool {
+	return st.State == supervise.Running && st.Supervised && st.Run.Main.PID == 0
+}
+
+// settle waits while what a run has come to is about to be known: a prepare command of a start that was cut short is
+// not ended half-way. One that has taken longer than it may is left over, as every other one.
+func (a *application) settle(ctx context.Context, st supervise.Status, progress sdk.Progress,
+) (supervise.Status, error) {
+	if preparing(st) {
+		progress("before", "An earlier start has begun to prepare it, and is awaited.")
+	}
+	late := time.After(a.prepareTime())
+	for a.ending(st) || preparing(st) {
 		select {
 		case <-ctx.Done():
-			return st, fmt.Errorf("how it has ended is not on record yet: %w", ctx.Err())
+			err := fmt.Errorf("what an earlier start has come to is not known yet: %w", ctx.Err())
+			if preparing(st) {
+				err = abandon(ctx, st.Run, err)
+			}
+			return st, err
+		case <-late:
+			if preparing(st) {
+				return st, nil
+			}
 		case <-time.After(settlePause):
 		}
 		st = st.Run.Status()
@@ -150,10 +169,29 @@ func (a *application) settle(ctx context.Context, st supervise.Status) (supervis
 	return st, nil
 }
 
+// prepareTime is how long an earlier start may take to come to the program.
+func (a *application) prepareTime() time.Duration {
+	most := leftoverEnd
+	for _, b := range a.config.BeforeStart {
+		most += lasting(b.Timeout)
+	}
+	return most
+}
+
+// abandon ends a run whose start has failed with err.
+func abandon(ctx context.Context, run *supervise.Run, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftoverEnd)
+	defer cancel()
+	if end := run.Kill(ctx); end.State != supervise.Stopped {
+		return fmt.Errorf("%w; and it cannot be ended: %s", err, end.Detail)
+	}
+	return err
+}
+
 // Start implements sdk.Application.
 func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk.Progress) (sdk.Handle, error) {
 	began := time.Now()
-	st, err := a.settle(ctx, a.look(known))
+	st, err := a.settle(ctx, a.look(known), progress)
 	if err != nil {
 		return sdk.Handle{}, err
 	}
@@ -172,12 +210,7 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 		return sdk.Handle{}, err
 	}
 	if err := a.awaitReady(ctx, run, user, progress); err != nil {
-		kctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftoverEnd)
-		defer cancel()
-		if end := run.Kill(kctx); end.State != supervise.Stopped {
-			err = fmt.Errorf("%w; and it cannot be ended: %s", err, end.Detail)
-		}
-		return sdk.Handle{}, err
+		return sdk.Handle{}, abandon(ctx, run, err)
 	}
 	progress("ready", fmt.Sprintf("Ready %d ms after the start was asked for.", time.Since(began).Milliseconds()))
 	return handleOf(run)

@@ -112,6 +112,8 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: st.Detail}
 	case a.finished(st):
 		return sdk.Probed{Health: sdk.Healthy, Finished: st.State == supervise.Stopped, Detail: st.Detail}
+	case preparing(st):
+		return sdk.Probed{Health: sdk.HealthUnknown, Detail: st.Detail}
 	case a.ending(st):
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: st.Detail + " How it ended is not on record yet."}
 	case !a.serving(st):
