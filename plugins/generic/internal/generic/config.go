@@ -94,7 +94,8 @@ var schema = sdk.Schema{
 	Description: "A program and how to tell that it is well. Every command is told of its group in the environment: " +
 		"ORS_GROUP, ORS_APPLICATION, ORS_SERVER, ORS_PRIMARY, ORS_WORK_DIR; how the group came here: ORS_EVENT (takeover, " +
 		"switchover, failback, returned, start, resumed), ORS_FROM (server that had it before), ORS_STATUS (0, or the sum " +
-		"of 1: a drive has another letter, 2: a drive was mounted with a problem), ORS_ATTEMPT (1, 2, … since then); " +
+		"of 1: a drive has another letter, 2: a drive was mounted with a problem), ORS_ATTEMPT (1, 2, … since then; only " +
+		"what a start runs has it, so not the stop command, and not the checks of later probes); " +
 		"ORS_DRIVES (all letters), for the n-th drive ORS_Dn (its letter as mounted) and ORS_Dn_PATH (its folder), and " +
 		"for the drive configured as E: also ORS_DRIVE_E (its folder, whatever letter it has now).",
 	Attributes: []sdk.Attribute{
