@@ -188,3 +188,75 @@ func TestDummyIsOurs(t *testing.T) {
 		t.Errorf("start: %v", err)
 	}
 }
+
+// TestNothingComesBackAfterAStop: the hosts file is damaged, so that a stop cannot take the names out of it, and its record
+// stays. A renewal takes nothing that a stop has given up, and a start asks first.
+func TestNothingComesBackAfterAStop(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48",
+		"hosts": []map[string]any{{"names": []string{"rocky"}, "file": file}}})
+	before := f.addresses()
+	f.powerOff("rocky")
+	f.mustStart()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := strings.LastIndex(strings.TrimSpace(string(text)), "\n")
+	if err := os.WriteFile(file, text[:end+1], 0o644); err != nil { // an editor has lost the line that ends the block
+		t.Fatal(err)
+	}
+	f.stop()
+	f.wantAddresses(before...)
+	if _, err := os.Stat(filepath.Join(f.app.WorkDir, "state.json")); err != nil {
+		t.Fatalf("the record is gone, and with it what is to be done: %v", err)
+	}
+	f.ip("-n", f.ns("switch"), "link", "set", "rocky", "up") // it is the partner's now
+	if how, err := f.renew(1, bootclock.Now()+60*time.Second); err != nil || how != "" {
+		t.Errorf("renewed after the stop: %q, %v", how, err)
+	}
+	f.wantAddresses(before...)
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.pinger().await(t, "172.25.36.45")
+	if _, err := f.start(); err == nil || !strings.Contains(err.Error(), "another machine (") {
+		t.Errorf("start while rocky answers: %v", err)
+	}
+	f.wantAddresses(before...)
+}
+
+// TestLapsedLeaseAsksFirst: an address whose lease has ended may be the partner's by now. A late renewal does not take it
+// from there.
+func TestLapsedLeaseAsksFirst(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24"})
+	f.powerOff("rocky")
+	if _, err := f.renew(1, bootclock.Now()+3500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	f.mustStart()
+	if _, err := f.renew(2, bootclock.Now()+3500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	before := len(f.addresses())
+	for end := time.Now().Add(patience); len(f.addresses()) == before; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the lease does not end: %q", f.addresses())
+		}
+	}
+	f.ip("-n", f.ns("switch"), "link", "set", "rocky", "up")
+	f.pinger().await(t, "172.25.36.45")
+	if _, err := f.renew(3, bootclock.Now()+60*time.Second); err == nil || !strings.Contains(err.Error(), "another machine (") {
+		t.Errorf("renewed while rocky answers: %v", err)
+	}
+	if got := f.addresses(); len(got) != before-1 {
+		t.Errorf("apollo has %q", got)
+	}
+	f.powerOff("rocky")
+	if _, err := f.renew(4, bootclock.Now()+60*time.Second); err != nil || len(f.addresses()) != before {
+		t.Errorf("renewed when rocky is off: %v, %q", err, f.addresses())
+	}
+}

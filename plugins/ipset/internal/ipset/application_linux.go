@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -65,9 +66,10 @@ func (a *application) take(ctx context.Context, n *adapters, p plan, st *state, 
 	if err != nil {
 		return err
 	}
-	if err := a.askForAll(ctx, p, voices, progress); err != nil {
+	if err := a.askForAll(ctx, p, voices, a.set.probe, progress); err != nil {
 		return err
 	}
+	st.Pending = true
 	if err := a.saveState(st); err != nil {
 		return err
 	}
@@ -93,6 +95,10 @@ func (a *application) take(ctx context.Context, n *adapters, p plan, st *state, 
 		return err
 	}
 	a.putBeside(p, st, progress)
+	st.Pending = false
+	if err := a.saveState(st); err != nil {
+		return err
+	}
 	a.in.Background(func(ctx context.Context) { a.work(ctx, voices) })
 	return nil
 }
@@ -145,9 +151,10 @@ func closeVoices(all []*voice) {
 	}
 }
 
-// askForAll asks for all addresses that are not here, at the same time.
-func (a *application) askForAll(ctx context.Context, p plan, voices []*voice, progress sdk.Progress) error {
-	if a.set.probe == 0 {
+// askForAll asks for all addresses that are not here, at the same time, and waits for an answer for so long.
+func (a *application) askForAll(ctx context.Context, p plan, voices []*voice, wait time.Duration,
+	progress sdk.Progress) error {
+	if wait == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -161,9 +168,9 @@ func (a *application) askForAll(ctx context.Context, p plan, voices []*voice, pr
 		}
 		asked++
 		progress("probe", fmt.Sprintf("Asking on %s for %v whether another machine has %s.",
-			pl.link.Attrs().Name, a.set.probe, v.addr))
+			pl.link.Attrs().Name, wait, v.addr))
 		go func() {
-			mac, err := v.conflict(ctx, a.set.probe)
+			mac, err := v.conflict(ctx, wait)
 			if mac != nil {
 				err = fmt.Errorf("another machine (%v) answers for %s: its server is alive, or did not give the address up",
 					mac, v.addr)
@@ -251,6 +258,9 @@ func (a *application) giveUp(st *state) error {
 	}
 	if err := removeAddresses(all, st); err != nil {
 		return err
+	}
+	if st != nil {
+		st.Addresses = nil
 	}
 	return errors.Join(restoreDummy(st), a.removeRoutes(), a.dropHosts(st))
 }
@@ -416,8 +426,11 @@ func (a *application) stop(known *sdk.Handle, last func() error) sdk.Ended {
 		unread = fmt.Errorf("a dummy address, if there was one, is not put back: %w", unread)
 	}
 	failed := errors.Join(a.giveUp(st), unread)
-	if failed == nil {
+	switch {
+	case failed == nil:
 		failed = a.dropState()
+	case st != nil && len(st.Addresses) == 0 && unread == nil: // what is still to be undone is on record, and no more
+		failed = errors.Join(failed, a.saveState(st))
 	}
 	failed = errors.Join(failed, last())
 	n, err := readAdapters()

@@ -26,9 +26,13 @@ const (
 // errLeaseOver is what a start gets whose core does not renew any more.
 var errLeaseOver = errors.New("the lease of the address has ended: this server's core does not renew it any more")
 
-// Renew implements sdk.Leaser. An address whose lifetime has passed, though it is to stay, is taken again. A plugin
-// that was started again takes up what it does beside.
-func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (string, error) {
+// mostAsk is for how long a renewal asks for addresses whose lease had ended: the core does not wait long for it.
+const mostAsk = 200 * time.Millisecond
+
+// Renew implements sdk.Leaser. An address whose lifetime has passed, though it is to stay, is taken again, unless
+// another machine answers for it by now; one that no start has taken, or that was given up, is not. A plugin that was
+// started again takes up what it does beside.
+func (a *application) Renew(ctx context.Context, _ *sdk.Handle, lease sdk.Lease) (string, error) {
 	if err := a.broken(); err != nil {
 		return "", err
 	}
@@ -40,33 +44,48 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 	if err != nil {
 		return "", err
 	}
-	if held, _, _ := a.here(n, st); len(held) == 0 && st == nil {
-		return "", nil // they were not taken, or are given up already
-	}
 	var hows []string
 	var errs []error
-	var places []place
-	lapsed := false
-	for _, p := range a.set.addresses {
-		pl, err := n.place(p, a.set.adapter, st)
-		how := ""
-		if err == nil {
-			how, err = a.keep(n, pl, lease)
-		}
+	var places, lapsed []place
+	keep := func(pl place) {
+		how, err := a.keep(n, pl, lease)
 		if err != nil {
 			errs = append(errs, err)
-			continue
+			return
 		}
 		hows, places = append(hows, how), append(places, pl)
-		if pl.held == nil {
-			lapsed = true
-			if hasNeighbours(pl.link) {
-				errs = append(errs, announceOnce(pl))
-			}
+		if pl.held == nil && hasNeighbours(pl.link) {
+			errs = append(errs, announceOnce(pl))
 		}
 	}
-	if lapsed && errors.Join(errs...) == nil {
-		errs = append(errs, a.makeGood(st))
+	for _, p := range a.set.addresses {
+		if n.mine(p.Addr(), st) == nil && (st == nil || st.Pending || !st.has(p.Addr())) {
+			continue // not taken, or given up
+		}
+		pl, err := n.place(p, a.set.adapter, st)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case pl.held == nil:
+			lapsed = append(lapsed, pl)
+		default:
+			keep(pl)
+		}
+	}
+	if len(lapsed) > 0 {
+		if err := a.askAgain(ctx, lapsed); err != nil {
+			errs = append(errs, err)
+		} else {
+			for _, pl := range lapsed {
+				keep(pl)
+			}
+		}
+		if errors.Join(errs...) == nil {
+			errs = append(errs, a.makeGood(st))
+		}
+	}
+	if len(places) == 0 {
+		return "", errors.Join(errs...)
 	}
 	a.in.Background(func(ctx context.Context) {
 		voices, err := openVoices(places)
@@ -76,6 +95,16 @@ func (a *application) Renew(_ context.Context, _ *sdk.Handle, lease sdk.Lease) (
 		a.work(ctx, voices)
 	})
 	return strings.Join(hows, " "), errors.Join(errs...)
+}
+
+// askAgain asks for addresses whose lease had ended.
+func (a *application) askAgain(ctx context.Context, places []place) error {
+	voices, err := openVoices(places)
+	defer closeVoices(voices)
+	if err != nil {
+		return err
+	}
+	return a.askForAll(ctx, plan{places: places}, voices, min(a.set.probe, mostAsk), func(string, string) {})
 }
 
 // makeGood does again what has gone with addresses whose lease had ended: the kernel drops routes with them.

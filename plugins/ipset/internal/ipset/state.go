@@ -22,7 +22,8 @@ const stateFile = "state.json"
 // state is what must be known to give the addresses up again. It is the handle, and a file in the work folder, written
 // before anything is removed.
 type state struct {
-	Addresses []string `json:"addresses"`
+	Addresses []string `json:"addresses"`            // empty: given up, and only the rest is to be undone
+	Pending   bool     `json:"pending,omitempty"`    // the start has not ended: what is not here was never taken
 	Dummy     *dummy   `json:"dummy,omitempty"`      // removed by us, to be put back
 	HostsFile string   `json:"hosts_file,omitempty"` // with a block of ours
 	Boot      string   `json:"boot,omitempty"`       // run of the operating system that all this is of
