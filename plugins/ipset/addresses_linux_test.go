@@ -213,8 +213,28 @@ func TestAnnouncesAgainAfterAKill(t *testing.T) {
 	heard()
 }
 
+// The hardware address of an adapter changes, as that of a bond does when the port in use fails: what is announced
+// from then on is the new one.
+func TestRefreshKnowsTheAdapterAsItIs(t *testing.T) {
+	f := protect(t, map[string]any{"address": groupAddress + "/24", "announce": 1, "refresh": "1s"})
+	f.powerOff("rocky")
+	f.mustStart()
+	f.listen(groupAddress)()
+	f.ip("-n", f.ns("apollo"), "link", "set", "eth0", "address", "02:00:00:00:36:45")
+	heard := f.listenFrom(groupAddress, []byte{2, 0, 0, 0, 0x36, 0x45})
+	heard()
+	heard()
+	f.pinger().await(t, groupAddress)
+	if got := f.neighbour(groupAddress); got != "02:00:00:00:36:45" {
+		t.Errorf("the client has %q in its cache", got)
+	}
+}
+
 // listen returns a function that waits for one more gratuitous reply of an address.
-func (n *network) listen(addr string) func() {
+func (n *network) listen(addr string) func() { return n.listenFrom(addr, nil) }
+
+// listenFrom is listen for those that name a hardware address; nil: any.
+func (n *network) listenFrom(addr string, mac []byte) func() {
 	n.Helper()
 	var fd int
 	n.within("client", func() (err error) {
@@ -229,7 +249,8 @@ func (n *network) listen(addr string) func() {
 		for end := time.Now().Add(patience); time.Now().Before(end); {
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
 			if got, _, err := unix.Recvfrom(fd, buf, 0); err == nil && got >= 28 && buf[7] == 2 &&
-				slices.Equal(buf[14:18], want) && slices.Equal(buf[24:28], want) {
+				slices.Equal(buf[14:18], want) && slices.Equal(buf[24:28], want) &&
+				(mac == nil || slices.Equal(buf[8:14], mac)) {
 				return
 			}
 		}

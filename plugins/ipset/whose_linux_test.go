@@ -260,3 +260,28 @@ func TestLapsedLeaseAsksFirst(t *testing.T) {
 		t.Errorf("renewed when rocky is off: %v, %q", err, f.addresses())
 	}
 }
+
+// TestSameAddressElsewhere: the operator's own entry of the group's address, on another adapter, is neither taken for the
+// group's nor removed with it.
+func TestSameAddressElsewhere(t *testing.T) {
+	f := protect(t, map[string]any{"address": "172.25.36.45/24"})
+	f.powerOff("rocky")
+	f.mustStart()
+	a := f.ns("apollo")
+	f.ip("-n", a, "addr", "add", "172.25.36.45/32", "dev", "lo")
+	if _, err := f.renew(1, bootclock.Now()+60*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if out := f.ip("-n", a, "-4", "addr", "show", "dev", "lo"); strings.Contains(out, "valid_lft 5") {
+		t.Errorf("the operator's has got a lifetime: %s", out)
+	}
+	if out := f.ip("-n", a, "-4", "addr", "show", "dev", "eth0"); !strings.Contains(out, "valid_lft 5") {
+		t.Errorf("the group's was not renewed: %s", out)
+	}
+	f.health(pluginv1.Health_HEALTH_OK)
+	f.stop()
+	if out := f.ip("-n", a, "-4", "addr", "show", "dev", "lo"); !strings.Contains(out, "172.25.36.45/32") {
+		t.Errorf("the operator's is gone: %s", out)
+	}
+	f.wantAddresses("172.25.36.46/24 eth0", "172.25.36.48/24 eth0")
+}

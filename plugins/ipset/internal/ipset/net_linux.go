@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -37,7 +38,18 @@ var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 type adapters struct {
 	links  []netlink.Link
 	addrs  []netlink.Addr
-	marked []netip.Addr // that bear our mark
+	marked []entry // that bear our mark
+}
+
+// entry is one address on one adapter. The kernel takes the same address on several, or with several prefixes.
+type entry struct {
+	index  int
+	prefix netip.Prefix
+}
+
+func entryOf(a *netlink.Addr) entry {
+	bits, _ := a.Mask.Size()
+	return entry{a.LinkIndex, netip.PrefixFrom(ipOf(*a), bits)}
 }
 
 func retryDump[T any](list func() ([]T, error)) ([]T, error) {
@@ -91,20 +103,40 @@ func (n *adapters) holder(addr netip.Addr) *netlink.Addr {
 	return nil
 }
 
-// ours says whether an address that is here was taken by this plugin.
-func (n *adapters) ours(a *netlink.Addr) bool {
-	return strings.HasSuffix(a.Label, labelSuffix) || slices.Contains(n.marked, ipOf(*a))
+// has says whether an entry is there.
+func (n *adapters) has(e entry) bool {
+	return slices.ContainsFunc(n.addrs, func(a netlink.Addr) bool { return entryOf(&a) == e })
 }
 
-// mine finds the entry of an address that this plugin has taken: it bears the mark, or is on record, for kernels that
-// keep no mark. What somebody else has put on an adapter is not the group's: the partner may have it.
-func (n *adapters) mine(addr netip.Addr, st *state) *netlink.Addr {
-	held := n.holder(addr)
-	if held == nil || !n.ours(held) && !st.has(addr) {
-		return nil
-	}
-	return held
+// ours says whether an address that is here was taken by this plugin.
+func (n *adapters) ours(a *netlink.Addr) bool {
+	return strings.HasSuffix(a.Label, labelSuffix) || slices.Contains(n.marked, entryOf(a))
 }
+
+// mine finds the entry of an address that this plugin has taken: it bears the mark, or is on record where the kernel
+// keeps no mark. What somebody else has put on an adapter is not the group's: the partner may have it.
+func (n *adapters) mine(addr netip.Addr, st *state) *netlink.Addr {
+	for i := range n.addrs {
+		if ipOf(n.addrs[i]) == addr && n.ours(&n.addrs[i]) {
+			return &n.addrs[i]
+		}
+	}
+	if !keepsMarks() && st.has(addr) {
+		return n.holder(addr)
+	}
+	return nil
+}
+
+// keepsMarks says whether the kernel keeps IFA_PROTO, as Linux does since 5.18. Where that cannot be found out, it may.
+var keepsMarks = sync.OnceValue(func() bool {
+	var name unix.Utsname
+	var major, minor int
+	if unix.Uname(&name) != nil {
+		return true
+	}
+	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return err != nil || major > 5 || major == 5 && minor >= 18
+})
 
 // foreign is the error of an address that somebody else has put on an adapter of this server.
 type foreign struct {
@@ -132,10 +164,11 @@ type place struct {
 // another address in the narrowest network that contains it, else the one that the dummy was on, which may have been
 // the only one of its network. An address that is here, but not by this plugin, is an error.
 func (n *adapters) place(p netip.Prefix, adapter string, st *state) (place, error) {
-	if held := n.holder(p.Addr()); held != nil {
-		if n.mine(p.Addr(), st) == nil {
-			return place{}, &foreign{p.Addr(), n.name(held.LinkIndex)}
-		}
+	held := n.mine(p.Addr(), st)
+	if other := n.holder(p.Addr()); held == nil && other != nil {
+		return place{}, &foreign{p.Addr(), n.name(other.LinkIndex)}
+	}
+	if held != nil {
 		bits, _ := held.Mask.Size()
 		l := n.link(held.LinkIndex)
 		if l == nil {
@@ -249,16 +282,17 @@ func hasNeighbours(l netlink.Link) bool {
 }
 
 // markedAddresses lists the addresses that bear our mark.
-func markedAddresses() ([]netip.Addr, error) {
+func markedAddresses() ([]entry, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfAddrmsg(netlink.FAMILY_ALL))
 	list, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
 	if err != nil {
 		return nil, err
 	}
-	var out []netip.Addr
+	var out []entry
 	for _, b := range list {
-		attrs, err := nl.ParseRouteAttr(b[nl.DeserializeIfAddrmsg(b).Len():])
+		msg := nl.DeserializeIfAddrmsg(b)
+		attrs, err := nl.ParseRouteAttr(b[msg.Len():])
 		if err != nil {
 			return nil, err
 		}
@@ -275,7 +309,7 @@ func markedAddresses() ([]netip.Addr, error) {
 			}
 		}
 		if marked {
-			out = append(out, addr)
+			out = append(out, entry{int(msg.Index), netip.PrefixFrom(addr, int(msg.Prefixlen))})
 		}
 	}
 	return out, nil
@@ -357,11 +391,11 @@ func (n *adapters) remove(a *netlink.Addr) error {
 	if err != nil {
 		return err
 	}
-	if left := now.holder(ipOf(*a)); left != nil && left.LinkIndex == a.LinkIndex {
+	if now.has(entryOf(a)) {
 		return fmt.Errorf("address %s is still on %s after it was removed", a.IPNet, name)
 	}
 	for _, other := range n.addrs {
-		if other.LinkIndex == a.LinkIndex && ipOf(other) != ipOf(*a) && now.holder(ipOf(other)) == nil {
+		if other.LinkIndex == a.LinkIndex && entryOf(&other) != entryOf(a) && !now.has(entryOf(&other)) {
 			if err := readd(other); err != nil {
 				return fmt.Errorf("address %s was dropped with %s: %w", other.IPNet, a.IPNet, err)
 			}

@@ -1,6 +1,7 @@
 package ipset
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +96,20 @@ func (v *voice) listenToNDP() error {
 func forwards(adapter string) bool {
 	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + adapter + "/forwarding")
 	return err == nil && len(b) > 0 && b[0] == '1'
+}
+
+// on is the voice for an adapter as it is now: another one where the adapter was made anew, or has another hardware
+// address, as that of a bond may when the port in use fails.
+func (v *voice) on(l netlink.Link) (*voice, error) {
+	if l.Attrs().Index == v.index && bytes.Equal(l.Attrs().HardwareAddr, v.mac) {
+		return v, nil
+	}
+	now, err := openVoice(l, v.addr)
+	if err != nil {
+		return v, err
+	}
+	v.close()
+	return now, nil
 }
 
 // close waits for the kernel's readers of the socket, which takes milliseconds: nobody should wait for it.

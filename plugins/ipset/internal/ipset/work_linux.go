@@ -38,7 +38,7 @@ func (s settings) pause(i int) (time.Duration, bool) {
 
 // announceOn repeats the announcement for as long as the address is here.
 func (a *application) announceOn(ctx context.Context, v *voice) {
-	defer v.close()
+	defer func() { v.close() }()
 	for i := 1; ; {
 		pause, ok := a.set.pause(i)
 		if !ok {
@@ -50,11 +50,20 @@ func (a *application) announceOn(ctx context.Context, v *voice) {
 		case <-time.After(pause):
 		}
 		n, err := readAdapters()
-		if err == nil && n.holder(v.addr) == nil {
-			continue // its lease has ended, or somebody has taken it away: announcing it would be a lie
-		}
-		if err == nil && n.link(v.index) != nil && unplugged(n.link(v.index)) != nil {
-			continue // nobody hears it: wait for the carrier
+		if err == nil {
+			st, _ := a.loadState()
+			held := n.mine(v.addr, st)
+			if held == nil {
+				continue // its lease has ended, or somebody has taken it away: announcing it would be a lie
+			}
+			l := n.link(held.LinkIndex)
+			if l == nil || unplugged(l) != nil {
+				continue // nobody hears it: wait for the carrier
+			}
+			if v, err = v.on(l); err != nil {
+				a.in.Log.Warn("the address cannot be announced on its adapter as it is now", "address", v.addr, "error", err)
+				continue
+			}
 		}
 		i = min(i+1, a.set.announce+1)
 		if lease := a.in.Lease(); lease.Ends() && lease.Left() <= 0 {
