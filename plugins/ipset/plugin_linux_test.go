@@ -467,6 +467,39 @@ func TestDummyIsTheOnlyAddress(t *testing.T) {
 	f.wantAddresses("172.25.36.48/24 eth0")
 }
 
+// TestRoutesOfTheDummy: the server's own routes go on while the dummy is away, and are as they were when it is back.
+func TestRoutesOfTheDummy(t *testing.T) {
+	for name, c := range map[string]struct {
+		flags []string
+		route []string
+	}{
+		"it is alone":              {nil, []string{"default", "via", "172.25.36.100"}},
+		"it is their source":       {nil, []string{"default", "via", "172.25.36.100", "src", "172.25.36.48"}},
+		"its network has a metric": {[]string{"noprefixroute"}, []string{"172.25.36.0/24", "src", "172.25.36.48", "metric", "100"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"})
+			f.powerOff("rocky")
+			a := f.ns("apollo")
+			f.ip("-n", a, "addr", "flush", "dev", "eth0")
+			f.ip(append([]string{"-n", a, "addr", "add", "172.25.36.48/24", "dev", "eth0"}, c.flags...)...)
+			f.ip(append(append([]string{"-n", a, "route", "add"}, c.route...), "dev", "eth0")...)
+			addrs, before := f.addresses(), f.ip("-n", a, "-4", "route")
+			f.mustStart()
+			f.wantAddresses("172.25.36.45/24 eth0:ors")
+			if out := f.ip("-n", a, "-4", "route"); !strings.Contains(out, c.route[0]) {
+				t.Errorf("the route to %s is gone:\n%s", c.route[0], out)
+			}
+			f.pinger().await(t, "172.25.36.45")
+			f.stop()
+			f.wantAddresses(addrs...)
+			if after := f.ip("-n", a, "-4", "route"); after != before {
+				t.Errorf("routes were\n%sand are\n%s", before, after)
+			}
+		})
+	}
+}
+
 func TestPluginKilled(t *testing.T) {
 	f := protect(t, map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48", "adapter": "eth0"})
 	f.powerOff("rocky")
@@ -548,6 +581,7 @@ func TestReady(t *testing.T) {
 		"ready":      {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.48"}, nil, ""},
 		"no network": {map[string]any{"address": "10.1.1.1/24"}, nil, "address"},
 		"no adapter": {map[string]any{"address": "172.25.36.45/24", "adapter": "eth7"}, nil, "adapter"},
+		"loopback":   {map[string]any{"address": "172.25.36.45/24", "adapter": "lo"}, nil, "adapter"},
 		"no dummy":   {map[string]any{"address": "172.25.36.45/24", "replaces": "172.25.36.49"}, nil, "replaces"},
 		"configured outside": {map[string]any{"address": "172.25.36.45/24"}, func(n *network) {
 			n.ip("-n", n.ns("apollo"), "addr", "add", "172.25.36.45/24", "dev", "eth0")

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/orscore/ors/plugins/sdk"
 )
@@ -220,6 +222,13 @@ func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, prog
 	if d.Broadcast != nil {
 		st.Dummy.Broadcast = d.Broadcast.String()
 	}
+	var err error
+	if st.Dummy.Routes, err = routesOf(d.LinkIndex, a.set.replaces.Is4()); err != nil {
+		return err
+	}
+	if d.Flags&unix.IFA_F_NOPREFIXROUTE == 0 { // the network's own comes back with the address
+		st.Dummy.Routes = slices.DeleteFunc(st.Dummy.Routes, func(r savedRoute) bool { return r.Protocol == unix.RTPROT_KERNEL })
+	}
 	if err := a.saveState(st); err != nil {
 		return err
 	}
@@ -229,6 +238,9 @@ func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, prog
 	}
 	if err := now.remove(d); err != nil {
 		return err
+	}
+	if err := putRoutes(st.Dummy.Routes, d.LinkIndex, a.set.replaces); err != nil {
+		a.in.Log.Warn("a route that needs the dummy address waits for it", "error", err)
 	}
 	progress("dummy", fmt.Sprintf("The dummy address %s was removed from %s.", a.set.replaces, st.Dummy.Adapter))
 	return nil
@@ -256,13 +268,14 @@ func (a *application) giveUp(st *state) error {
 	if st != nil {
 		all = append(all, st.former(a.set.addresses)...)
 	}
+	dummy := restoreDummy(st) // first: an adapter that has no address for a moment loses all its routes
 	if err := removeAddresses(all, st); err != nil {
-		return err
+		return errors.Join(dummy, err)
 	}
 	if st != nil {
 		st.Addresses = nil
 	}
-	return errors.Join(restoreDummy(st), a.removeRoutes(), a.dropHosts(st))
+	return errors.Join(dummy, restoreRoutes(st), a.removeRoutes(), a.dropHosts(st))
 }
 
 // removeAddresses takes addresses of ours off whatever adapters they are on, and takes away what kept their leases.
@@ -297,6 +310,22 @@ func restoreDummy(st *state) error {
 		return err
 	}
 	return st.Dummy.restore(n)
+}
+
+// restoreRoutes puts back the routes of the dummy's adapter that are on record.
+func restoreRoutes(st *state) error {
+	if st == nil || st.Dummy == nil || len(st.Dummy.Routes) == 0 {
+		return nil
+	}
+	n, err := readAdapters()
+	if err != nil {
+		return err
+	}
+	l, err := n.named(st.Dummy.Adapter)
+	if err != nil {
+		return err
+	}
+	return putRoutes(st.Dummy.Routes, l.Attrs().Index, netip.Addr{})
 }
 
 func (d *dummy) restore(n *adapters) error {

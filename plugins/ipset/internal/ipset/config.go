@@ -6,6 +6,7 @@ package ipset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -303,9 +304,14 @@ func (c config) checkOthers(s *settings, found *findings) {
 		found.add("gateway", "Name the router's address.", "the group's address cannot be its own gateway")
 		return
 	}
-	if len(s.addresses) > 0 && !s.viaGateway().IsValid() {
+	via := s.viaGateway()
+	if len(s.addresses) > 0 && !via.IsValid() {
 		found.add("gateway", "Name a router in a network of the addresses.",
 			"gateway %s is in no network of %s", s.gateway, list(s.addresses))
+	}
+	if via.IsValid() && via.Addr().Is4() && via.Bits() < 31 && (s.gateway == via.Masked().Addr() || s.gateway == broadcast(via)) {
+		found.add("gateway", "Name the router's address.", "%s is the address of the whole network %s, or of all its machines",
+			s.gateway, via.Masked())
 	}
 }
 
@@ -363,6 +369,9 @@ func unusable(p netip.Prefix) string {
 	}
 	return ""
 }
+
+// errLeaseOver is what a start gets whose core does not renew any more.
+var errLeaseOver = errors.New("the lease of the address has ended: this server's core does not renew it any more")
 
 // broadcast is the last address of an IPv4 network.
 func broadcast(p netip.Prefix) netip.Addr {

@@ -184,6 +184,9 @@ func (a *application) keepDNS(ctx context.Context, i int) {
 	}
 	for pause := dnsPause; ; pause = min(2*pause, mostDNSPause) {
 		u, err := d.keyed()
+		if lease := a.in.Lease(); err == nil && lease.Ends() && lease.Left() <= 0 {
+			err = errLeaseOver // the addresses may be the partner's by now, and the zone lead to its own
+		}
 		if err == nil {
 			err = u.Put(ctx)
 		}

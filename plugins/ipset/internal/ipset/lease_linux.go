@@ -23,9 +23,6 @@ const (
 	lifetimeLate6    = 1500 * time.Millisecond
 )
 
-// errLeaseOver is what a start gets whose core does not renew any more.
-var errLeaseOver = errors.New("the lease of the address has ended: this server's core does not renew it any more")
-
 // mostAsk is for how long a renewal asks for addresses whose lease had ended: the core does not wait long for it.
 const mostAsk = 200 * time.Millisecond
 
@@ -87,6 +84,9 @@ func (a *application) Renew(ctx context.Context, _ *sdk.Handle, lease sdk.Lease)
 	if len(places) == 0 {
 		return "", errors.Join(errs...)
 	}
+	if len(lapsed) == 0 && a.set.gateway.IsValid() && a.routeWanting() != "" { // its adapter was down
+		errs = append(errs, a.routeAgain(places))
+	}
 	a.in.Background(func(ctx context.Context) {
 		voices, err := openVoices(places)
 		if err != nil {
@@ -105,6 +105,17 @@ func (a *application) askAgain(ctx context.Context, places []place) error {
 		return err
 	}
 	return a.askForAll(ctx, plan{places: places}, voices, min(a.set.probe, mostAsk), func(string, string) {})
+}
+
+// routeAgain makes the default route by the gateway on the adapter of the address in its network.
+func (a *application) routeAgain(places []place) error {
+	via := a.set.viaGateway()
+	for _, pl := range places {
+		if pl.prefix.Addr() == via.Addr() && down(pl.link) == nil {
+			return a.addRoute(pl.link.Attrs().Index)
+		}
+	}
+	return nil
 }
 
 // makeGood does again what has gone with addresses whose lease had ended: the kernel drops routes with them.
@@ -127,7 +138,14 @@ func (a *application) makeGood(st *state) error {
 		return err
 	}
 	a.putBeside(p, st, told)
-	return nil
+	if st.Dummy == nil || len(st.Dummy.Routes) == 0 || len(p.places) == 0 {
+		return nil
+	}
+	l, err := n.named(st.Dummy.Adapter)
+	if err != nil {
+		return err
+	}
+	return putRoutes(st.Dummy.Routes, l.Attrs().Index, a.set.replaces)
 }
 
 // short says whether a gate keeps a lease, not a lifetime.

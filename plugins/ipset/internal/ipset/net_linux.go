@@ -249,6 +249,14 @@ func (n *adapters) names() []string {
 	return out
 }
 
+// loopback says that nobody else is reached by an adapter.
+func loopback(l netlink.Link) error {
+	if l.Attrs().Flags&net.FlagLoopback != 0 {
+		return fmt.Errorf("adapter %s is the loopback: no other machine is reached by it", l.Attrs().Name)
+	}
+	return nil
+}
+
 // down says why an adapter cannot send; nil when it can.
 func down(l netlink.Link) error {
 	if l.Attrs().Flags&net.FlagUp == 0 {

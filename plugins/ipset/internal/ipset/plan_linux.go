@@ -29,7 +29,7 @@ func (a *application) plan(n *adapters, st *state) (plan, error) {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, down(pl.link), withoutIPv6(pl.link, prefix.Addr()))
+		errs = append(errs, loopback(pl.link), down(pl.link), withoutIPv6(pl.link, prefix.Addr()))
 		if err := unplugged(pl.link); err != nil {
 			p.note("adapter", "%v: nobody can reach %s until it has.", err, prefix.Addr())
 		}

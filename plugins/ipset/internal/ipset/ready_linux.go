@@ -54,6 +54,9 @@ func (a *application) readyAddress(found *findings, n *adapters, st *state, attr
 			`adapter = self == "rocky" ? "eth0" : "ens3".`, "%v", err)
 		return
 	}
+	if err := loopback(pl.link); err != nil {
+		found.add(at, "Name the adapter that the group's clients reach.", "%v", err)
+	}
 	if err := unplugged(pl.link); err != nil {
 		found.add(at, "Look at the adapter and its cable.", "%v", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -88,4 +90,91 @@ func (a *application) routeWanting() string {
 		return err.Error() + "."
 	}
 	return ""
+}
+
+// routesOf lists an adapter's routes in the main table, but for the network's own, which the kernel makes with an
+// address.
+func routesOf(index int, v4 bool) ([]savedRoute, error) {
+	family := netlink.FAMILY_V6
+	if v4 {
+		family = netlink.FAMILY_V4
+	}
+	found, err := retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, &netlink.Route{LinkIndex: index, Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list of routes: %w", err)
+	}
+	var out []savedRoute
+	for i := range found {
+		r := &found[i]
+		if r.Protocol == mark || r.Protocol == unix.RTPROT_RA || r.Type != unix.RTN_UNICAST ||
+			r.Protocol == unix.RTPROT_KERNEL && (r.Priority == 0 || !v4) {
+			continue
+		}
+		s := savedRoute{Destination: destination(r, v4), Metric: r.Priority, Scope: int(r.Scope), Protocol: int(r.Protocol),
+			Flags: r.Flags & unix.RTNH_F_ONLINK}
+		if r.Gw != nil {
+			s.Gateway = r.Gw.String()
+		}
+		if r.Src != nil {
+			s.Source = r.Src.String()
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func destination(r *netlink.Route, v4 bool) string {
+	switch {
+	case r.Dst != nil:
+		return r.Dst.String()
+	case v4:
+		return "0.0.0.0/0"
+	}
+	return "::/0"
+}
+
+// putRoutes makes those of an adapter's routes that are not there. One whose source is without goes without a source:
+// that address is away for now. What has been set in the place of one since then stays.
+func putRoutes(want []savedRoute, index int, without netip.Addr) error {
+	if len(want) == 0 {
+		return nil
+	}
+	have, err := routesOf(index, !strings.Contains(want[0].Destination, ":"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := len(want) - 1; i >= 0; i-- { // those to networks first: gateways are in them
+		r := want[i]
+		if without.IsValid() && r.Source == without.String() {
+			r.Source = ""
+		}
+		bare := r
+		bare.Source = ""
+		switch {
+		case slices.Contains(have, r):
+		case slices.Contains(have, bare): // made here, when the source was away
+			errs = append(errs, r.put(index, netlink.RouteReplace))
+		default:
+			errs = append(errs, r.put(index, netlink.RouteAdd))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s savedRoute) put(index int, how func(*netlink.Route) error) error {
+	_, dst, err := net.ParseCIDR(s.Destination)
+	if err != nil {
+		return fmt.Errorf("record of a route: %w", err)
+	}
+	r := &netlink.Route{LinkIndex: index, Table: unix.RT_TABLE_MAIN, Dst: dst, Gw: net.ParseIP(s.Gateway),
+		Src: net.ParseIP(s.Source), Priority: s.Metric, Scope: netlink.Scope(s.Scope),
+		Protocol: netlink.RouteProtocol(s.Protocol), Flags: s.Flags}
+	if err := how(r); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("route to %s: %w", s.Destination, err)
+	}
+	return nil
 }

@@ -39,6 +39,19 @@ type dummy struct {
 	Flags     int    `json:"flags"`
 	Valid     int    `json:"valid"`     // seconds; the largest 32-bit number: for ever
 	Preferred int    `json:"preferred"` // seconds, as Valid
+	// Routes are the adapter's in the main table, but for those that the kernel makes by itself
+	Routes []savedRoute `json:"routes,omitempty"`
+}
+
+// savedRoute is a route as it was.
+type savedRoute struct {
+	Destination string `json:"destination"` // a network with its prefix
+	Gateway     string `json:"gateway,omitempty"`
+	Source      string `json:"source,omitempty"`
+	Metric      int    `json:"metric"`
+	Scope       int    `json:"scope"`
+	Protocol    int    `json:"protocol"`
+	Flags       int    `json:"flags"` // such as onlink
 }
 
 func (a *application) loadState() (*state, error) {
