@@ -366,3 +366,77 @@ func (f *fixture) wantProblem(attribute, words string) {
 		f.Errorf("ready: %v, %v; want %q about %q", r.GetProblems(), err, words, attribute)
 	}
 }
+
+// TestGatewayAfterTheAdapterWasDown: the kernel drops an adapter's routes when it is set down, and keeps the addresses.
+func TestGatewayAfterTheAdapterWasDown(t *testing.T) {
+	f := protect(t, map[string]any{"address": groupAddress + "/24", "gateway": "172.25.36.1"})
+	f.powerOff("rocky")
+	a := f.ns("apollo")
+	f.ip("-n", a, "route", "del", "default")
+	f.mustStart()
+	f.ip("-n", a, "link", "set", "eth0", "down")
+	f.ip("-n", a, "link", "set", "eth0", "up")
+	if out := f.ip("-n", a, "route"); strings.Contains(out, "default") {
+		t.Fatalf("the kernel has kept the route: %s", out)
+	}
+	if _, err := f.renew(1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out := f.ip("-n", a, "route"); !strings.Contains(out, "default via 172.25.36.1") {
+		t.Errorf("the gateway's route is gone: %s", out)
+	}
+}
+
+// TestOneOfTwoLeaves: two applications have addresses in a network in which the server has none of its own. The first one
+// has the network's route; when it leaves, the other one is reached all the same.
+func TestOneOfTwoLeaves(t *testing.T) {
+	for _, network := range []string{"10.1.1.%d/24", "2001:db8:1::%d/64"} {
+		t.Run(network, func(t *testing.T) {
+			addr := func(n int) string { return fmt.Sprintf(network, n) }
+			one, _, _ := strings.Cut(addr(46), "/")
+			f := protect(t, map[string]any{"address": addr(45), "adapter": "eth0"})
+			f.ip("-n", f.ns("client"), "addr", "add", addr(100), "dev", "eth0")
+			f.ip("-n", f.ns("apollo"), "route", "del", "default")
+			f.mustStart()
+			first, firstHandle := f.app, f.handle
+			f.app, f.handle = &pluginv1.Application{Group: "apollo", Name: "second", WorkDir: t.TempDir()}, nil
+			f.configure(map[string]any{"address": addr(46), "adapter": "eth0"})
+			f.mustStart()
+			p := f.pinger()
+			p.await(t, one)
+			second, secondHandle := f.app, f.handle
+			f.app, f.handle = first, firstHandle
+			f.stop()
+			f.app, f.handle = second, secondHandle
+			f.ip("-n", f.ns("client"), "neigh", "flush", "dev", "eth0")
+			p.await(t, one)
+			f.stop()
+			out := f.ip("-n", f.ns("apollo"), "route") + f.ip("-n", f.ns("apollo"), "-6", "route")
+			if strings.Contains(out, "10.1.1.") || strings.Contains(out, "2001:db8:1:") {
+				t.Errorf("left behind: %s", out)
+			}
+		})
+	}
+}
+
+// TestSourceOfIPv6: the group's address is never the source of the server's own traffic, however its own is configured.
+func TestSourceOfIPv6(t *testing.T) {
+	for name, c := range map[string]struct{ own, group string }{
+		"as a network manager does": {"noprefixroute", groupAddress6 + "/64"},
+		"one machine":               {"nodad", groupAddress6 + "/128"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := protect(t, map[string]any{"address": c.group, "adapter": "eth0"})
+			f.powerOff("rocky")
+			a := f.ns("apollo")
+			f.ip("-n", a, "-6", "addr", "flush", "dev", "eth0", "scope", "global")
+			f.ip("-n", a, "addr", "add", "2001:db8:36::46/64", "dev", "eth0", "nodad", c.own)
+			f.ip("-n", a, "route", "replace", "2001:db8:36::/64", "dev", "eth0", "metric", "100")
+			f.mustStart()
+			if out := f.ip("-n", a, "route", "get", "2001:db8:36::100"); !strings.Contains(out, "src 2001:db8:36::46") {
+				t.Errorf("the server speaks as %s", out)
+			}
+			f.pinger().await(t, groupAddress6)
+		})
+	}
+}

@@ -342,14 +342,17 @@ func (n *adapters) add(p place, dummy netip.Addr, lease sdk.Lease) error {
 	if addr.Is6() {
 		flags |= unix.IFA_F_NODAD // it has been asked for, and has to be there at once
 	}
-	for _, o := range n.addrs {
-		ones, _ := o.Mask.Size()
-		if o.LinkIndex == p.link.Attrs().Index && ones == p.prefix.Bits() && p.prefix.Contains(ipOf(o)) &&
-			ipOf(o) != dummy && ipOf(o) != addr && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
+	for i := range n.addrs {
+		o := &n.addrs[i]
+		if o.LinkIndex != p.link.Attrs().Index || ipOf(*o) == dummy || ipOf(*o) == addr {
+			continue
+		}
+		if entryOf(o).prefix.Masked() == p.prefix.Masked() && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
 			flags |= unix.IFA_F_NOPREFIXROUTE
-			if addr.Is6() {
-				preferred = 0 // routes do not choose the source of IPv6
-			}
+		}
+		// routes do not choose the source of IPv6: the server's own is to be
+		if addr.Is6() && ipOf(*o).Is6() && ipOf(*o).IsGlobalUnicast() && !n.ours(o) && o.PreferedLft != 0 {
+			preferred = 0
 		}
 	}
 	if err := putAddress(p, flags, valid, preferred); err != nil {
@@ -409,7 +412,34 @@ func (n *adapters) remove(a *netlink.Addr) error {
 			}
 		}
 	}
-	return nil
+	return now.keepNetwork(a)
+}
+
+// keepNetwork gives the network of an address that was removed a route by another of ours, where that one has none
+// because the address had it.
+func (n *adapters) keepNetwork(gone *netlink.Addr) error {
+	network := entryOf(gone).prefix.Masked()
+	var heir *netlink.Addr
+	for i := range n.addrs {
+		o := &n.addrs[i]
+		if o.LinkIndex != gone.LinkIndex || entryOf(o).prefix.Masked() != network {
+			continue
+		}
+		if !n.ours(o) || o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
+			return nil // it has the route, or its owner cares for that
+		}
+		heir = o
+	}
+	if heir == nil || network.IsSingleIP() {
+		return nil
+	}
+	if network.Addr().Is6() { // the kernel makes the route when the flag goes, and drops it with the address
+		pl := place{prefix: entryOf(heir).prefix, link: n.link(heir.LinkIndex)}
+		return putAddress(pl, unix.IFA_F_NODAD, uint32(heir.ValidLft), uint32(heir.PreferedLft))
+	}
+	r := savedRoute{Destination: network.String(), Source: ipOf(*heir).String(), Scope: int(netlink.SCOPE_LINK),
+		Protocol: unix.RTPROT_KERNEL}
+	return r.put(gone.LinkIndex, netlink.RouteAdd)
 }
 
 func readd(a netlink.Addr) error {
