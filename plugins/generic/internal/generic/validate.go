@@ -14,8 +14,8 @@ import (
 	"github.com/orscore/ors/plugins/sdk/supervise"
 )
 
-// stopSignals end a program that does not handle them.
-var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"}
+// stopSignals end a program that does not handle them, but for the last one: Apache's httpd ends gracefully at it.
+var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGWINCH"}
 
 // findings collects problems.
 type findings []sdk.Problem

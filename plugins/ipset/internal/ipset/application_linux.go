@@ -227,7 +227,8 @@ func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, prog
 		return err
 	}
 	if d.Flags&unix.IFA_F_NOPREFIXROUTE == 0 { // the network's own comes back with the address
-		st.Dummy.Routes = slices.DeleteFunc(st.Dummy.Routes, func(r savedRoute) bool { return r.Protocol == unix.RTPROT_KERNEL })
+		st.Dummy.Routes = slices.DeleteFunc(st.Dummy.Routes,
+			func(r savedRoute) bool { return r.Protocol == unix.RTPROT_KERNEL })
 	}
 	if err := a.saveState(st); err != nil {
 		return err

@@ -309,9 +309,10 @@ func (c config) checkOthers(s *settings, found *findings) {
 		found.add("gateway", "Name a router in a network of the addresses.",
 			"gateway %s is in no network of %s", s.gateway, list(s.addresses))
 	}
-	if via.IsValid() && via.Addr().Is4() && via.Bits() < 31 && (s.gateway == via.Masked().Addr() || s.gateway == broadcast(via)) {
-		found.add("gateway", "Name the router's address.", "%s is the address of the whole network %s, or of all its machines",
-			s.gateway, via.Masked())
+	if via.IsValid() && via.Addr().Is4() && via.Bits() < 31 &&
+		(s.gateway == via.Masked().Addr() || s.gateway == broadcast(via)) {
+		found.add("gateway", "Name the router's address.",
+			"%s is the address of the whole network %s, or of all its machines", s.gateway, via.Masked())
 	}
 }
 
