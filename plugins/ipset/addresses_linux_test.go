@@ -367,6 +367,21 @@ func (f *fixture) wantProblem(attribute, words string) {
 	}
 }
 
+// TestOneOfTwoAdaptersIsDown: where two adapters are in the network, the one that others can reach is taken.
+func TestOneOfTwoAdaptersIsDown(t *testing.T) {
+	f := protect(t, map[string]any{"address": groupAddress + "/24"})
+	f.powerOff("rocky")
+	a := f.ns("apollo")
+	f.ip("-n", f.ns("switch"), "link", "add", "spare", "type", "veth", "peer", "name", "eth1", "netns", a)
+	f.ip("-n", f.ns("switch"), "link", "set", "spare", "master", "br0", "up")
+	f.ip("-n", a, "addr", "add", "172.25.36.49/24", "dev", "eth1")
+	f.ip("-n", a, "link", "set", "eth1", "up")
+	f.ip("-n", a, "link", "set", "eth0", "down")
+	f.mustStart()
+	f.pinger().await(t, groupAddress)
+	f.stop()
+}
+
 // TestGatewayAfterTheAdapterWasDown: the kernel drops an adapter's routes when it is set down, and keeps the addresses.
 func TestGatewayAfterTheAdapterWasDown(t *testing.T) {
 	f := protect(t, map[string]any{"address": groupAddress + "/24", "gateway": "172.25.36.1"})

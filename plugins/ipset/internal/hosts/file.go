@@ -153,7 +153,7 @@ func replace(path string, content, old []byte) (err error) {
 	mode := fs.FileMode(0o644)
 	if st, err := os.Stat(path); err == nil {
 		mode = st.Mode().Perm()
-		if err := own(f, st); err != nil {
+		if err := errors.Join(own(f, st), copyAttributes(f, path)); err != nil {
 			return err
 		}
 	}

@@ -183,10 +183,12 @@ func (n *adapters) place(p netip.Prefix, adapter string, st *state) (place, erro
 	best, bits := netlink.Link(nil), -1
 	for _, a := range n.addrs {
 		ones, _ := a.Mask.Size()
-		if ones <= bits || ipOf(a).Is4() != p.Addr().Is4() || !a.Contains(p.Addr().AsSlice()) {
+		l := n.link(a.LinkIndex)
+		if l == nil || l.Attrs().Flags&net.FlagLoopback != 0 || ipOf(a).Is4() != p.Addr().Is4() ||
+			!a.Contains(p.Addr().AsSlice()) {
 			continue
 		}
-		if l := n.link(a.LinkIndex); l != nil && l.Attrs().Flags&net.FlagLoopback == 0 {
+		if ones > bits || ones == bits && unplugged(best) != nil && unplugged(l) == nil { // of two, one that is reached
 			best, bits = l, ones
 		}
 	}
