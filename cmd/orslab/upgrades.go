@@ -117,7 +117,7 @@ func versions(ctx context.Context, dir string) (upgrades.Build, error) {
 			b.Agent = v.Version
 			return err
 		}},
-		{[]string{"plugin", "list", "--json", "--plugin-dir", dir, "--config", "/nowhere/hcl"}, func(raw []byte) error {
+		{[]string{"plugin", "list", "--json", "--plugin-dir", dir}, func(raw []byte) error {
 			var l struct {
 				Plugins []struct{ Kind, Version string }
 			}
