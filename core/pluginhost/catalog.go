@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/go-version"
 
@@ -26,18 +26,28 @@ import (
 
 // candidate is a program that may serve a kind.
 type candidate struct {
-	path     string
-	claimed  *version.Version // by its name; nil: none
-	version  *version.Version // claimed, or as the program has said; nil: not known yet
-	size     int64
-	modified time.Time
-	sum      string
+	path    string
+	claimed *version.Version // by its name; nil: none
+	version *version.Version // claimed, or as the program has said; nil: not known yet
+	file    fs.FileInfo
+	sum     string
 }
 
 // same says whether two candidates are one program, as far as can be seen without running it.
 func (c *candidate) same(other *candidate) bool {
-	return other != nil && c.path == other.path && c.size == other.size && c.modified.Equal(other.modified) &&
-		c.sum == other.sum
+	return other != nil && c.path == other.path && c.sum == other.sum && unchanged(c.file, other.file)
+}
+
+// unchanged says whether two looks at a path have seen the same file with the same content, as far as can be seen
+// without reading it.
+func unchanged(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// stillThere says whether the path still leads to the program that was looked at.
+func (c *candidate) stillThere() bool {
+	now, err := os.Stat(c.path)
+	return err == nil && unchanged(c.file, now)
 }
 
 // program is the path of a kind's program that has no version in its name.
@@ -116,9 +126,7 @@ func look(kind, path string) (*candidate, *Error) {
 		return refuse(CodeMissing, "the program cannot be read", "check its file mode", err)
 	}
 	_, claimed, _ := splitName(filepath.Base(path))
-	return &candidate{
-		path: path, claimed: claimed, version: claimed, size: info.Size(), modified: info.ModTime(), sum: sum,
-	}, nil
+	return &candidate{path: path, claimed: claimed, version: claimed, file: info, sum: sum}, nil
 }
 
 func fileSum(path string) (string, error) {
@@ -182,6 +190,9 @@ func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)
 		if err == nil {
 			err = pin.pinned(kind, c)
 		}
+		if err == nil && c.claimed != nil {
+			err = pin.fits(kind, c.claimed)
+		}
 		if err != nil {
 			refused = append(refused, err)
 			continue
@@ -189,8 +200,14 @@ func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)
 		good = append(good, c)
 	}
 	alone := len(good) == 1
+	// One that could not say what it is when it was asked last is asked again only where no other one fits: it may take
+	// all its time again, and applications wait.
+	slices.SortStableFunc(good, func(a, b *candidate) int { return cmp.Compare(h.failures(a.sum), h.failures(b.sum)) })
 	var fit []*candidate
 	for _, c := range good {
+		if len(fit) > 0 && h.failures(c.sum) > 0 {
+			break
+		}
 		err := h.learnVersion(kind, c, alone, ask)
 		if err == nil && c.version != nil {
 			err = pin.fits(kind, c.version)
@@ -207,6 +224,24 @@ func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)
 	return slices.MaxFunc(fit, older), nil
 }
 
+// failures is how often the program with this hash could not say what it is, since it did last.
+func (h *Host) failures(sum string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failed[sum]
+}
+
+// answered notes whether a program could say what it is.
+func (h *Host) answered(sum string, yes bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if yes {
+		delete(h.failed, sum)
+	} else {
+		h.failed[sum]++
+	}
+}
+
 // older orders programs by version; of two with the same one, the one that says it in its name is newer.
 func older(a, b *candidate) int {
 	if a.version == nil || b.version == nil {
@@ -221,7 +256,7 @@ func older(a, b *candidate) int {
 // learnVersion finds out which version a program is, whatever its name says: a file with a wrong name must not keep the
 // others from serving. One that is alone will say so when it serves.
 func (h *Host) learnVersion(kind string, c *candidate, alone bool, ask func(*candidate) (*description, *Error)) *Error {
-	d := h.recall(c.sum)
+	d := h.recall(kind, c.sum)
 	if d == nil && alone {
 		return nil
 	}

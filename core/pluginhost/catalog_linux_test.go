@@ -243,6 +243,78 @@ func muteProgram(t *testing.T, last, says string) {
 	}
 }
 
+// TestWhoDoesNotAnswerIsLeftAlone: a program that could not say what it is does not take its time again from each start
+// of another one that serves; an operator's upgrade asks it once more. One whose name says that it does not fit is never
+// run.
+func TestWhoDoesNotAnswerIsLeftAlone(t *testing.T) {
+	h := newRig(t, quick, map[string]Pin{"good": {Version: "< 4"}}, "good")
+	count := filepath.Join(t.TempDir(), "runs")
+	for _, name := range []string{"ors-plugin-good_3.0.0", "ors-plugin-good_5.0.0"} {
+		text := "#!/bin/sh\necho " + name + " >>" + count + "\nexit 3\n"
+		if err := os.WriteFile(filepath.Join(h.o.Dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func(want int) {
+		t.Helper()
+		raw, err := os.ReadFile(count)
+		if err != nil || strings.Contains(string(raw), "5.0.0") || strings.Count(string(raw), "3.0.0") != want {
+			t.Errorf("runs %q, %v; want %d of 3.0.0", raw, err, want)
+		}
+	}
+	ctx := background(t)
+	for range 3 {
+		if info, _, err := h.Describe(ctx, "good"); err != nil || info.GetVersion() != "1.2.3" {
+			t.Fatalf("%v, %v", info, err)
+		}
+	}
+	runs(1)
+	h.Start(ctx, []string{"good"})
+	_ = h.Upgrade(ctx, "good", func(context.Context, *Candidate) error { return nil })
+	runs(2)
+	if err := os.Remove(h.program("good")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.Describe(ctx, "good"); err == nil {
+		t.Error("described without a program that works")
+	}
+	runs(3)
+}
+
+// TestReplacedWhileItStarts: what was looked at, and perhaps pinned, is what serves.
+func TestReplacedWhileItStarts(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	c, refused := look("good", h.program("good"))
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	put(t, h, "ors-plugin-good", "6.6.6")
+	if _, err := h.describe(background(t), "good", c); err == nil || !strings.Contains(err.Error(), "was replaced") {
+		t.Errorf("error %v", err)
+	}
+	if h.recall("good", c.sum) != nil {
+		t.Error("what another program has said is kept under its hash")
+	}
+}
+
+// TestKnownUnderAnotherName: a program says its kind itself, whatever its file is called.
+func TestKnownUnderAnotherName(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	if _, _, err := h.Describe(background(t), "good"); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(h.program("good"))
+	if err == nil {
+		err = os.WriteFile(h.program("other"), raw, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := h.Known("other"); ok {
+		t.Error("another kind's program is known")
+	}
+}
+
 func TestFewAreKept(t *testing.T) {
 	h := New(Options{KnownDir: t.TempDir()})
 	for i := range mostKnown + 5 {

@@ -37,8 +37,9 @@ type known struct {
 	Schema   json.RawMessage `json:"schema"`
 }
 
-// recall returns what a program with this hash has said of itself; nil when that is not known.
-func (h *Host) recall(sum string) *description {
+// recall returns what a program with this hash has said of itself; nil when that is not known, or when it is of another
+// kind than its name says: the launch refuses it then.
+func (h *Host) recall(kind, sum string) *description {
 	if h.o.KnownDir == "" {
 		return nil
 	}
@@ -50,7 +51,7 @@ func (h *Host) recall(sum string) *description {
 	d := &description{info: &pluginv1.InfoResponse{}, schema: &pluginv1.Block{}}
 	read := protojson.UnmarshalOptions{DiscardUnknown: true}
 	if json.Unmarshal(raw, &k) != nil || read.Unmarshal(k.Info, d.info) != nil ||
-		read.Unmarshal(k.Schema, d.schema) != nil {
+		read.Unmarshal(k.Schema, d.schema) != nil || d.info.GetKind() != kind {
 		return nil // damaged, or written by another version of ORS: it is asked again
 	}
 	d.protocol = k.Protocol
@@ -126,6 +127,9 @@ func (h *Host) forgetSome() {
 func (h *Host) describe(ctx context.Context, kind string, c *candidate) (*description, *Error) {
 	in := h.newInstance(kind, "")
 	p, err := in.launch(ctx, c, true)
+	if ctx.Err() == nil {
+		h.answered(c.sum, err == nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +186,7 @@ func (h *Host) programAt(ctx context.Context, kind, path string, chosen *candida
 		p.Problem = err.Error()
 		return p
 	}
-	d := h.recall(c.sum)
+	d := h.recall(kind, c.sum)
 	if d == nil {
 		d, err = h.describe(ctx, kind, c)
 	}
@@ -205,7 +209,7 @@ func (h *Host) Describe(ctx context.Context, kind string) (*pluginv1.InfoRespons
 	if err != nil {
 		return nil, nil, err
 	}
-	d := h.recall(c.sum)
+	d := h.recall(kind, c.sum)
 	if d == nil {
 		if d, err = h.describe(ctx, kind, c); err != nil {
 			return nil, nil, err
@@ -225,7 +229,7 @@ func (h *Host) Known(kind string) (*pluginv1.InfoResponse, *pluginv1.Block, bool
 	if err != nil || !all {
 		return nil, nil, false
 	}
-	d := h.recall(c.sum)
+	d := h.recall(kind, c.sum)
 	if d == nil {
 		return nil, nil, false
 	}

@@ -60,6 +60,10 @@ func (in *instance) launch(ctx context.Context, c *candidate, asked bool) (*proc
 	if !asked && p.info != nil {
 		in.says(p.info.GetVersion())
 	}
+	if err == nil && !c.stillThere() {
+		err = &Error{Code: CodeStart, Kind: in.kind, What: c.path + " was replaced while it was being started",
+			Next: "nothing: it is looked at again"}
+	}
 	if err != nil {
 		p.kill("it is not the plugin that is wanted")
 		p.end(0, in.h.lim.dead)

@@ -102,6 +102,7 @@ type Host struct {
 	instances map[string]*instance
 	sockets   *socketFolder
 	closed    bool
+	failed    map[string]int // by hash: programs that could not say what they are, and how often in a row
 }
 
 // New makes a host. It starts nothing.
@@ -110,7 +111,8 @@ func New(o Options) *Host {
 		o.Log = hclog.NewNullLogger()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Host{o: o, lim: defaultLimits, ctx: ctx, cancel: cancel, instances: make(map[string]*instance)}
+	return &Host{o: o, lim: defaultLimits, ctx: ctx, cancel: cancel, instances: make(map[string]*instance),
+		failed: make(map[string]int)}
 }
 
 // Start launches the plugins of these kinds in parallel and returns when each has been tried once, or ctx ends. A

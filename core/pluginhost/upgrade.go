@@ -39,6 +39,9 @@ type replacement struct {
 // wait a moment; then the old process ends. When anything fails the old one goes on serving. Where none serves, the new
 // one is started at once.
 func (h *Host) Upgrade(ctx context.Context, kind string, accept func(context.Context, *Candidate) error) error {
+	h.mu.Lock()
+	clear(h.failed) // an operator asks: each program is tried
+	h.mu.Unlock()
 	found := false
 	for _, in := range h.all() {
 		if in.kind != kind {
