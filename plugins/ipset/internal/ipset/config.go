@@ -398,7 +398,8 @@ func newApplication(in sdk.Instance) (sdk.Application, error) {
 	}
 	a := &application{in: in, single: c.Address != ""}
 	a.set, a.problems = c.check()
-	return a, a.checkPair()
+	a.checkPair()
+	return a, nil
 }
 
 // owner is by which name this application marks what it writes.

@@ -10,19 +10,18 @@ import (
 
 // checkPair looks at what applications of the pair take from one another: after a switchover one server has them all.
 // Of two that do not fit, the one that is later in the file is told.
-func (a *application) checkPair() error {
+func (a *application) checkPair() {
 	for _, in := range a.in.All {
 		if in.Group == a.in.Group && in.Name == a.in.Name {
-			return nil
+			return
 		}
 		var c config
-		if err := in.Decode(&c); err != nil {
-			return err
+		if in.Decode(&c) != nil {
+			continue // that is told of the other one
 		}
 		other, _ := c.check()
 		a.beside(in, other)
 	}
-	return nil
 }
 
 // beside looks at one application that is earlier in the file.
