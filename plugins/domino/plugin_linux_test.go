@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"go.uber.org/goleak"
 
 	"github.com/orscore/ors/plugins/domino/internal/nrpc"
@@ -476,12 +477,103 @@ func TestLiveServer(t *testing.T) {
 			t.Fatal("the other server does not come up")
 		}
 	}
-	f.refuses(fmt.Sprintf("process %d works in %s and was not started by ORS", byHand.Process.Pid, f.data(1)))
+	f.refusesBeside(byHand.Process.Pid)
+	if r := f.recover(); r.GetState() != pluginv1.RunState_RUN_STATE_UNKNOWN {
+		t.Errorf("recovered as %v", r)
+	}
+	ctx, cancel := f.context()
+	defer cancel()
+	for name, ended := range map[string]func() (pluginv1.RunState, error){
+		"stop": func() (pluginv1.RunState, error) {
+			r, err := f.plugin.Stop(ctx, &pluginv1.StopRequest{Caller: f.caller(), Application: f.app})
+			return r.GetState(), err
+		},
+		"kill": func() (pluginv1.RunState, error) {
+			r, err := f.plugin.Kill(ctx, &pluginv1.KillRequest{Caller: f.caller(), Application: f.app})
+			return r.GetState(), err
+		},
+	} {
+		if state, err := ended(); err != nil || state != pluginv1.RunState_RUN_STATE_UNKNOWN {
+			t.Errorf("%s while it works there: %v, %v", name, state, err)
+		}
+	}
 	if _, err := os.Stat(filepath.Join(f.data(1), "~notes.lck")); err != nil {
 		t.Errorf("its lock is gone: %v", err)
 	}
 	if f.named(1) != apollo2 {
 		t.Error("it was harmed")
+	}
+}
+
+// TestIniIsALink: with edit_ini, root writes nothing that the server's user has linked to.
+func TestIniIsALink(t *testing.T) {
+	t.Parallel()
+	f := protect(t, func(body map[string]any) { body["edit_ini"] = true })
+	other := filepath.Join(t.TempDir(), "other.ini")
+	ini := filepath.Join(f.data(1), "notes.ini")
+	text, err := os.ReadFile(ini)
+	if err == nil {
+		err = errors.Join(os.WriteFile(other, text[:bytes.IndexByte(text, '\n')+1], 0o644), os.Remove(ini), os.Symlink(other, ini))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(other)
+	f.refuses("it is a link to " + other + ", which is on no drive of the group")
+	if after, err := os.ReadFile(other); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("it holds %q, %v", after, err)
+	}
+	if left, _ := filepath.Glob(other + "*"); len(left) != 1 {
+		t.Errorf("beside it: %v", left)
+	}
+}
+
+// TestLiveServerOfAnotherUser: whoever works in the data directory without a terminal may be its server. Who looks around
+// there on a terminal is none.
+func TestLiveServerOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	f := protect(t, nil)
+	const games = 5
+	master, terminal, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = master.Close(), terminal.Close() }()
+	work := func(attr syscall.SysProcAttr) *exec.Cmd {
+		t.Helper()
+		c := exec.Command("sleep", "300")
+		c.Dir, c.Stdin = f.data(1), terminal
+		attr.Credential, attr.Pdeathsig, attr.Setsid = &syscall.Credential{Uid: games, Gid: games}, syscall.SIGKILL, true
+		c.SysProcAttr = &attr
+		if err := os.Chmod(f.data(1), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	visitor := work(syscall.SysProcAttr{Setctty: true})
+	server := work(syscall.SysProcAttr{})
+	defer func() { _, _ = visitor.Process.Kill(), visitor.Wait() }()
+	if err := os.WriteFile(filepath.Join(f.data(1), "~notes.lck"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.refusesBeside(server.Process.Pid)
+	if _, err := os.Stat(filepath.Join(f.data(1), "~notes.lck")); err != nil {
+		t.Errorf("its lock is gone: %v", err)
+	}
+	_, _ = server.Process.Kill(), server.Wait()
+	f.start()
+	f.stop(patience)
+}
+
+// refusesBeside wants a start to be refused because a process works in the data directory of the second partition.
+func (f *fixture) refusesBeside(pid int) {
+	f.Helper()
+	want := fmt.Sprintf("process %d works in %s and was not started by ORS", pid, f.data(1))
+	if _, err := f.tryStart(); err == nil || !strings.Contains(err.Error(), want) {
+		f.Errorf("start: %v, want %q", err, want)
 	}
 }
 

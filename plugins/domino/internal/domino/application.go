@@ -109,6 +109,10 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 		if st.Run != nil {
 			runs[slug(s.Name)] = st.Run
 		}
+		if said := a.byHand(s, st); said != "" {
+			st.State = supervise.Unknown
+			details = append(details, said)
+		}
 		if st.State == supervise.Running {
 			state = sdk.Running
 		} else if st.State == supervise.Unknown && state != sdk.Running {
@@ -184,6 +188,10 @@ func (a *application) end(_ context.Context, states map[string]supervise.Status)
 	for _, s := range a.servers {
 		st := states[s.Name]
 		detail := s.Name + ": " + st.Detail
+		if said := a.byHand(s, st); said != "" {
+			st.State = supervise.Unknown
+			detail += " " + said
+		}
 		switch st.State {
 		case supervise.Running:
 			out.State = sdk.Running
@@ -203,6 +211,22 @@ func (a *application) end(_ context.Context, states map[string]supervise.Status)
 	}
 	out.Detail = strings.Join(details, " ")
 	return out
+}
+
+// byHand says that a process works in the data directory of a server that ORS knows to have ended: an administrator may
+// have started it again. Empty: none does, as far as the directory is there.
+func (a *application) byHand(s server, st supervise.Status) string {
+	if !supported || st.State != supervise.Stopped {
+		return ""
+	}
+	uid := uint32(0) // of nobody whose server it could be: whoever has no terminal counts
+	if u, err := s.lookupUser(); err == nil {
+		uid = u.UID
+	}
+	if pid, err := whoWorksIn(s.Data, uid, a.config.Program); err == nil && pid != 0 {
+		return fmt.Sprintf("But process %d works in %s and was not started by ORS: end it.", pid, s.Data)
+	}
+	return ""
 }
 
 // clearIPC removes shared memory, semaphores and queues of a server's user, and says so. They are told apart by the

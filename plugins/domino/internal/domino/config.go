@@ -215,8 +215,8 @@ func newApplication(in sdk.Instance) (sdk.Application, error) {
 	a.servers = servers(in, a.config)
 	for _, other := range in.All {
 		var c config
-		if err := other.Decode(&c); err != nil {
-			return nil, err
+		if other.Decode(&c) != nil {
+			continue // that is told of the other one
 		}
 		a.pair = append(a.pair, servers(other, c)...)
 	}

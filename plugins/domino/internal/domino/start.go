@@ -174,6 +174,9 @@ func (a *application) prepareIni(s server, step sdk.Progress) error {
 	}
 	ini := notesini.Parse(old)
 	if a.config.EditIni {
+		if err := s.iniStays(); err != nil {
+			return fmt.Errorf("%s is left as it is: %w", s.ini(), err)
+		}
 		changed, err := edit(ini, s, a.servers)
 		if err != nil {
 			return fmt.Errorf("%s is left as it is: %w", s.ini(), err)
@@ -196,6 +199,25 @@ func (a *application) prepareIni(s server, step sdk.Progress) error {
 		}
 	}
 	return nil
+}
+
+// iniStays refuses a notes.ini that is a link off the group's drives: the server's user may have made it, and root
+// would write for him what he may not.
+func (s server) iniStays() error {
+	real, err := filepath.EvalSymlinks(s.ini())
+	if err != nil {
+		return err
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(s.ini()))
+	if err != nil || real == filepath.Join(folder, filepath.Base(s.ini())) {
+		return err
+	}
+	for _, d := range s.drives {
+		if on, err := filepath.EvalSymlinks(d.Path); err == nil && strings.HasPrefix(real, on+"/") {
+			return nil
+		}
+	}
+	return fmt.Errorf("it is a link to %s, which is on no drive of the group", real)
 }
 
 func exists(path string) bool {
