@@ -5,8 +5,10 @@ It is written from proto/ors/plugin/v1/plugin.proto and docs/plugins.md alone, w
 python3-cryptography, as Debian has them.
 
 A program must outlive its plugin, and must never be taken for another one that got its pid. So everything that belongs
-to an application carries a mark in its environment, which children inherit and nobody else has, and the mark is on
-disk before the program is started. What runs is what /proc shows with that mark; nothing else is ever believed.
+to an application carries a mark in its environment, which children inherit and nobody else has, and is in a session of
+its own. Mark, pid, start time and boot id of the first process are on disk before it becomes the program. A mark that
+is found says yes; one that is not says nothing, since a program may write over its environment: then the process of
+that start time and its session are looked at.
 """
 import base64
 import contextlib
@@ -64,25 +66,64 @@ def marked(mark):
     return pids
 
 
-def strike(mark, number):
-    """Send a signal to all that carries the mark. A pidfd is opened first, and then it is looked again: so a pid that
+def boot():
+    """Return what tells this run of the operating system from all others."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as f:
+        return f.read().strip()
+
+
+def stat(pid):
+    """Return session and start time (fields 6 and 22 of proc(5)) of a living process, or None."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in b"ZX" else (int(fields[3]), int(fields[19]))
+
+
+def session(run):
+    """Return the living processes of the run's session, and whether they surely are: its first process lives."""
+    pid = run.get("pid") or 0
+    if not pid or run.get("boot") != boot():
+        return [], True
+    first = stat(pid)
+    if first and first[1] != run.get("start"):
+        return [], True  # the number is another one's by now
+    members = [int(e) for e in os.listdir("/proc") if e.isdigit() and (stat(e) or (0, 0))[0] == pid]
+    return members, first is not None
+
+
+def living(run):
+    """Return the pids of all that surely belongs to a run and lives."""
+    members, sure = session(run)
+    return sorted(set(marked(run["mark"]) + (members if sure else [])))
+
+
+def doubtful(run):
+    """Return the pids of what may belong to a run: nobody can tell any more. It is left alone, and told."""
+    return sorted(set(session(run)[0]) - set(living(run)))
+
+
+def strike(run, number):
+    """Send a signal to all that belongs to a run. A pidfd is opened first, and then it is looked again: so a pid that
     was given to another process in between is not struck."""
-    for pid in marked(mark):
+    for pid in living(run):
         with contextlib.suppress(OSError):
             fd = os.pidfd_open(pid)
             try:
-                if pid in marked(mark):
+                if pid in living(run):
                     signal.pidfd_send_signal(fd, number)
             finally:
                 os.close(fd)
 
 
-def kill_all(mark, until):
-    """Kill what carries the mark, and what it starts meanwhile, until nothing is left. True: surely nothing is."""
+def kill_all(run, until):
+    """Kill what belongs to a run, and what it starts meanwhile, until nothing is left. True: surely nothing is."""
     while True:
-        strike(mark, signal.SIGKILL)
-        if not marked(mark):
-            return True
+        strike(run, signal.SIGKILL)
+        if not living(run):
+            return not doubtful(run)
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
@@ -154,7 +195,7 @@ class App:
 
 
 def fresh():
-    return {"epoch": 0, "mark": "", "pid": 0, "exit": None, "done": {}}
+    return {"epoch": 0, "mark": "", "pid": 0, "start": 0, "boot": "", "exit": None, "done": {}}
 
 
 def remaining(context):
@@ -168,17 +209,22 @@ def operation(kind, caller):
 
 
 def handle(state):
-    return pb.Handle(version=1, state=json.dumps({"mark": state["mark"], "pid": state["pid"]}).encode())
+    return pb.Handle(version=1, state=json.dumps(run_of(state)).encode())
 
 
-def marks(state, given):
-    """Return the marks of what may run: the one on disk, and that of a handle, if it can be read."""
-    found = [state["mark"]] if state["mark"] else []
+def run_of(state):
+    """Return what identifies the run on record. A record of an older release has no start time."""
+    return {name: state.get(name, empty) for name, empty in (("mark", ""), ("pid", 0), ("start", 0), ("boot", ""))}
+
+
+def runs(state, given):
+    """Return what may run: the run on disk, and that of a handle, if it can be read."""
+    found = [run_of(state)] if state["mark"] else []
     if given.version == 1:
-        with contextlib.suppress(ValueError, KeyError, TypeError, UnicodeDecodeError):
-            mark = json.loads(given.state.decode())["mark"]
-            if isinstance(mark, str) and mark and mark not in found:
-                found.append(mark)
+        with contextlib.suppress(ValueError, TypeError, AttributeError, UnicodeDecodeError):
+            run = run_of(json.loads(given.state.decode()))
+            if isinstance(run["mark"], str) and run["mark"] and run["mark"] != state["mark"]:
+                found.append(run)
     return found
 
 
@@ -229,14 +275,16 @@ def configuration(raw):
 
 
 def answers(check):
-    """Whether something takes connections there; without a check, what lives is well."""
+    """Whether something takes connections there; None: not known. Without a check, what lives is well."""
     if not check:
         return True
     try:
         with socket.create_connection(endpoint(check), timeout=1):
             return True
-    except OSError:
+    except ConnectionRefusedError:
         return False
+    except OSError:
+        return None  # nothing is known: a time-out proves nothing
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -317,27 +365,30 @@ class Plugin:
         with app.lock:
             state = app.load()
             app.admit(state, request.caller)
-            if once in state["done"] or state["mark"] and marked(state["mark"]):
+            if once in state["done"] or state["mark"] and living(run_of(state)):
                 if once in state["done"]:
                     return pb.Handle(version=1, state=state["done"][once].encode())
                 step("running", "It runs already.")
                 return handle(state)
             if not context.is_active():
                 raise Failed("the call has ended before the start")
-            if not all(kill_all(mark, time.monotonic() + 5) for mark in marks(state, request.previous)):
+            if not all(kill_all(run, time.monotonic() + 5) for run in runs(state, request.previous)):
                 raise Failed("what is left of it cannot be killed, so it is not started beside that")
             ended = app.ended
-            state.update(mark=uuid.uuid4().hex, pid=0, exit=None)
+            state.update(mark=uuid.uuid4().hex, pid=0, start=0, boot=boot(), exit=None)
             app.save(state)  # before anything runs that carries it
             step("exec", f"Running {c['command'][0]}.")
             child = self.spawn(app, request.application, c, state["mark"])
-            state["pid"] = child.pid
-            app.save(state)
+            state.update(pid=child.pid, start=(stat(child.pid) or (0, 0))[1])
+            app.save(state)  # before it becomes the program, which may write over its mark
+            with contextlib.suppress(OSError), child.stdin:
+                child.stdin.write(b"go\n")
+            run = run_of(state)
             threading.Thread(target=self.reap, args=(app, state["mark"], child), daemon=True).start()
         try:
-            self.wait_ready(app, ended, context, c, state["mark"], step)
+            self.wait_ready(app, ended, context, c, run, step)
         except Failed as e:
-            if not kill_all(state["mark"], time.monotonic() + 5):
+            if not kill_all(run, time.monotonic() + 5):
                 raise Failed(f"{e}; and what is left of it cannot be killed") from e
             raise
         with app.lock:
@@ -354,10 +405,12 @@ class Plugin:
                "ORS_APPLICATION": application.name}
         for drive in application.drives:
             env["ORS_DRIVE_" + drive.configured_letter.rstrip(":")] = drive.path
-        # A plugin that is killed now leaves a child behind that carries no mark yet. It holds this lock until it has.
+        # A plugin that is killed now leaves a child behind that carries no mark yet. It holds this lock until it has. Then
+        # it waits for the word that it is on record; when that does not come, it ends.
+        wait = ["/bin/sh", "-c", 'read -r _ || exit 1; exec "$@" </dev/null', "sh"]
         with open(out, "ab") as f, open(app.spawning, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return subprocess.Popen(c["command"], stdin=subprocess.DEVNULL, stdout=f, stderr=f, cwd="/", env=env,
+            return subprocess.Popen(wait + c["command"], stdin=subprocess.PIPE, stdout=f, stderr=f, cwd="/", env=env,
                                     start_new_session=True)
 
     def reap(self, app, mark, child):
@@ -368,12 +421,12 @@ class Plugin:
                 state["exit"] = code
                 app.save(state)
 
-    def wait_ready(self, app, ended, context, c, mark, step):
+    def wait_ready(self, app, ended, context, c, run, step):
         told = False
         while True:
             if app.ended != ended:
                 raise Failed("it was stopped during its start")
-            if not marked(mark):
+            if not living(run):
                 raise Failed(f"{c['command'][0]} has ended at once; its output says why")
             if answers(c["check"]):
                 step("ready", "It lives." if not c["check"] else f"{c['check']} takes connections.")
@@ -386,31 +439,39 @@ class Plugin:
             time.sleep(0.05)
 
     def look(self, request):
-        """Return the state on disk, and the living processes of the application. It changes nothing."""
+        """Return the state on disk, and the processes of the application that live, and that may be its. It changes
+        nothing."""
         state = self.app(request.application).load()
-        return state, [p for mark in marks(state, request.handle) for p in marked(mark)]
+        found = runs(state, request.handle)
+        return state, [p for run in found for p in living(run)], [p for run in found for p in doubtful(run)]
 
     def Recover(self, request, _):
         if self.app(request.application).spawns():
             return pb.RecoverResponse(state=pb.RUN_STATE_UNKNOWN, detail="It is just being started.")
-        state, alive = self.look(request)
+        state, alive, perhaps = self.look(request)
+        if not alive and perhaps:
+            return pb.RecoverResponse(state=pb.RUN_STATE_UNKNOWN, detail=f"Processes that may be its: {perhaps}.")
         if not alive:
-            return pb.RecoverResponse(state=pb.RUN_STATE_STOPPED, detail="No process carries its mark.")
+            return pb.RecoverResponse(state=pb.RUN_STATE_STOPPED, detail="No process of it lives.")
         if state["mark"]:
-            return pb.RecoverResponse(state=pb.RUN_STATE_RUNNING, detail=f"Processes that carry its mark: {alive}.",
-                                      handle=handle(state))
+            return pb.RecoverResponse(state=pb.RUN_STATE_RUNNING, detail=f"Its processes: {alive}.", handle=handle(state))
         return pb.RecoverResponse(state=pb.RUN_STATE_RUNNING, handle=request.handle,
-                                  detail=f"The record is gone; processes that carry the handle's mark: {alive}.")
+                                  detail=f"The record is gone; processes of the handle's run: {alive}.")
 
     def Probe(self, request, _):
         c, problems = configuration(request.application.config)
-        state, alive = self.look(request)
+        state, alive, perhaps = self.look(request)
+        if not alive and perhaps:
+            return pb.ProbeResponse(health=pb.HEALTH_UNKNOWN, detail=f"Processes that may be its: {perhaps}.")
         if not alive:
             why = "" if state["exit"] is None else f" It ended with {state['exit']}."
-            return pb.ProbeResponse(health=pb.HEALTH_FAILED, ended=True, detail="No process carries its mark." + why)
+            return pb.ProbeResponse(health=pb.HEALTH_FAILED, ended=True, detail="No process of it lives." + why)
         if problems:
             return pb.ProbeResponse(health=pb.HEALTH_UNKNOWN, detail=problems[0][1])
-        if not answers(c["check"]):
+        yes = answers(c["check"])
+        if yes is None:
+            return pb.ProbeResponse(health=pb.HEALTH_UNKNOWN, detail=f"{c['check']} does not answer in time.")
+        if not yes:
             return pb.ProbeResponse(health=pb.HEALTH_FAILED, detail=f"{c['check']} takes no connection.")
         return pb.ProbeResponse(health=pb.HEALTH_OK, detail=f"Process {alive[0]} lives.")
 
@@ -446,22 +507,23 @@ class Plugin:
             if once in state["done"]:
                 return response(state=pb.RUN_STATE_STOPPED, detail=state["done"][once])
             app.ended += 1
-            found = marks(state, request.handle)
+            found = runs(state, request.handle)
         while app.spawns() and time.monotonic() < until - 2:
             time.sleep(0.01)
         sure, how = not app.spawns(), "It did not run."
-        for mark in found:
-            if marked(mark):
+        for run in found:
+            if living(run):
                 how = "It has ended."
-                strike(mark, signal.SIGTERM if grace else signal.SIGKILL)
+                strike(run, signal.SIGTERM if grace else signal.SIGKILL)
                 patience = min(time.monotonic() + grace, until - 2)
-                while grace and marked(mark) and time.monotonic() < patience:
+                while grace and living(run) and time.monotonic() < patience:
                     time.sleep(0.02)
-                if marked(mark):
+                if living(run):
                     how = "It was killed." if not grace else "It did not end by itself, and was killed."
-                sure = kill_all(mark, until) and sure
+                sure = kill_all(run, until) and sure
+            sure = sure and not doubtful(run)
         if not sure:
-            return response(state=pb.RUN_STATE_UNKNOWN, detail="Something of it cannot be killed.")
+            return response(state=pb.RUN_STATE_UNKNOWN, detail="Something of it, or that may be its, cannot be killed.")
         if unread:
             return response(state=pb.RUN_STATE_UNKNOWN, detail=f"{how} But {unread}.")
         if found:

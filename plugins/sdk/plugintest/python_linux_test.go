@@ -19,11 +19,13 @@ func pythonExample(t *testing.T) string {
 	return filepath.Join(dir, "ors-plugin-worker")
 }
 
-// TestPython: the example in docs/examples/python, which has nothing of the SDK, keeps the contract.
+// TestPython: the example in docs/examples/python, which has nothing of the SDK, keeps the contract. It protects a program
+// that gives itself a long title, as many servers do: what had marked it in its environment is overwritten by that.
 func TestPython(t *testing.T) {
+	const titled = "$0 = 'x' x 3000; sleep 3600"
 	Conform(t, Options{
 		Command: []string{pythonExample(t)},
-		Config:  Body(map[string]any{"command": []string{"/bin/sleep", "3600"}, "stop_after": "1s"}),
+		Config:  Body(map[string]any{"command": []string{"/usr/bin/perl", "-e", titled}, "stop_after": "1s"}),
 	})
 }
 
