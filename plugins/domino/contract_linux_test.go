@@ -33,8 +33,7 @@ func TestContract(t *testing.T) {
 			}
 			f.ini(0, "ServerName="+apollo, "TCPIP_TcpIpAddress=0,"+f.at(0))
 			return plugintest.Config(schema, map[string]any{
-				"program":    filepath.Join(programs, "server"),
-				"on_failure": "ors", // or a server that was killed would be left to its own recovery
+				"program": filepath.Join(programs, "server"),
 				"partition": []map[string]any{
 					{"name": apollo, "data": f.data(0), "address": f.at(0), "number": 1, "user": users[0]},
 				},

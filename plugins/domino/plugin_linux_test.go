@@ -660,6 +660,21 @@ func TestEnds(t *testing.T) {
 }
 
 // TestFailure: whose work it is to restart a server decides what a probe makes of one that is gone.
+// TestOnePartitionHangs: a server that does not end is killed, and leaves its port mapper the time to end in order.
+func TestOnePartitionHangs(t *testing.T) {
+	t.Parallel()
+	f := protect(t, nil)
+	f.start()
+	if err := syscall.Kill(f.pid(1), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r := f.stop(12 * time.Second)
+	mapper, mapped, _ := strings.Cut(r.GetDetail(), apollo2)
+	if !strings.Contains(mapper, "exit code 0") || !strings.Contains(mapped, "SIGKILL") {
+		t.Errorf("stopped: %s", r.GetDetail())
+	}
+}
+
 func TestFailure(t *testing.T) {
 	t.Parallel()
 	for who, want := range map[string]pluginv1.Health{

@@ -34,6 +34,7 @@ func init() { // a variable's own initializer would refer to itself
 		{"validate-bad", "a configuration that is none is refused with a problem", nothing, (*kit).validateBad},
 		{"validate-good", "a good configuration is accepted", application, (*kit).validateGood},
 		{"ready", "a server that could start the application is ready", application, (*kit).readySays},
+		{"ready-standby", "it is ready where the drives are at the partner, too", application, (*kit).readyStandby},
 		{"no-change", "Validate, Ready, Recover and Probe change nothing", application, (*kit).noChange},
 		{"deadlines", "each call about what does not run is answered in its time", application, (*kit).deadlines},
 		{"recover-never-started", "what was never started here is STOPPED", application, (*kit).recoverNeverStarted},

@@ -157,7 +157,7 @@ func (k *kit) applicationKilled() (string, error) {
 		if err := a.strike(all); err != nil {
 			return "", err
 		}
-		p, err := a.wantHealth(healthFailed)
+		p, err := a.wantHealth(healthFailed, healthUnknown) // what is left to the program's own recovery is not known
 		if err != nil {
 			return "", err
 		}

@@ -61,6 +61,7 @@ var mutants = []struct{ name, what, finding string }{
 	{"renews-unasked", "answers Renew, of which its Info says that it is not served", "unasked"},
 	{"accepts-anything", "accepts a configuration that is no JSON", "validate-bad"},
 	{"refuses-good", "refuses a good configuration", "validate-good"},
+	{"wants-its-drive", "is not ready while its drive is at the partner", "ready-standby"},
 	{"finds-no-line", "reports a problem of an attribute that its schema does not have", "ready"},
 	{"writes-in-probe", "writes a file when it is asked for the health", "no-change"},
 	{"slow-recover", "takes a minute to answer Recover", "deadlines"},

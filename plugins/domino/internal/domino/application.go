@@ -32,6 +32,7 @@ const (
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	logMaxBytes = 10 << 20
 	cleanUp     = 20 * time.Second // for ending what a start that failed has begun
+	mapperShare = 4                // of the time of a stop the fourth part is kept for port mappers
 	askLongest  = 24 * time.Hour   // how long a server may take to end: the application's stop_timeout ends it before
 )
 
@@ -131,14 +132,24 @@ func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovere
 }
 
 // Stop implements sdk.Application: every server is asked by `server -q` and has the time of the call to end; the
-// port mapper is the last, because the others are found through it until they have ended.
+// port mapper is the last, because the others are found through it until they have ended, and has a part of the time to
+// itself, so that one that hangs does not have it killed.
 func (a *application) Stop(ctx context.Context, known *sdk.Handle) sdk.Ended {
 	first, last := a.mappedAndMappers()
 	states := make(map[string]supervise.Status)
 	var mu sync.Mutex
-	for _, phase := range [][]server{first, last} {
-		_ = each(phase, func(s server) error {
-			st := a.stopOne(ctx, s, a.look(s, known))
+	mapped := ctx
+	if end, ok := ctx.Deadline(); ok && len(last) > 0 {
+		var cancel context.CancelFunc
+		mapped, cancel = context.WithDeadline(ctx, end.Add(-time.Until(end)/mapperShare))
+		defer cancel()
+	}
+	for _, phase := range []struct {
+		ctx context.Context
+		all []server
+	}{{mapped, first}, {ctx, last}} {
+		_ = each(phase.all, func(s server) error {
+			st := a.stopOne(phase.ctx, s, a.look(s, known))
 			mu.Lock()
 			defer mu.Unlock()
 			states[s.Name] = st

@@ -120,7 +120,12 @@ func (s *server) Validate(_ context.Context, r *pluginv1.ValidateRequest) (*plug
 }
 
 // Ready implements the contract.
-func (s *server) Ready(context.Context, *pluginv1.ReadyRequest) (*pluginv1.ReadyResponse, error) {
+func (s *server) Ready(_ context.Context, r *pluginv1.ReadyRequest) (*pluginv1.ReadyResponse, error) {
+	if _, err := os.Stat(r.GetApplication().GetDrives()[0].GetPath()); err != nil && is("wants-its-drive") {
+		return &pluginv1.ReadyResponse{Problems: []*pluginv1.Problem{
+			{Severity: pluginv1.Problem_SEVERITY_ERROR, Summary: "the drive is not there"},
+		}}, nil
+	}
 	if is("finds-no-line") {
 		return &pluginv1.ReadyResponse{Problems: []*pluginv1.Problem{
 			{Severity: pluginv1.Problem_SEVERITY_WARNING, Attribute: "binary", Summary: "the binary is old"},
