@@ -221,3 +221,26 @@ func TestSinceWhenAnAlarmIs(t *testing.T) {
 		t.Errorf("the partner has been lost for 20 s: %+v", alarms)
 	}
 }
+
+// TestDeafAgentIsRestarted: an agent that is back as announced and has not heard the partner has only what is left of
+// that time, whatever it announces itself: nobody may have heard it.
+func TestDeafAgentIsRestarted(t *testing.T) {
+	b := newBench(t)
+	b.run(3 * time.Second)
+	b.lp.Restart(time.Minute, "test")
+	if b.saved.BackBy == 0 || b.lp.BackIn() < 50*time.Second {
+		t.Fatalf("announced: back by %d, in %v", b.saved.BackBy, b.lp.BackIn())
+	}
+	hard := b.saved
+	b.mute = true
+	b.lp = New(Options{Config: b.lp.cfg, Hard: hard, World: b, Log: hclog.NewNullLogger(), Uptime: 3 * time.Second})
+	b.lp.Begin()
+	b.run(time.Second)
+	if left := b.lp.BackIn(); left < 50*time.Second || left > time.Minute {
+		t.Fatalf("the new agent has %v", left)
+	}
+	b.lp.Restart(10*time.Minute, "test")
+	if left := b.lp.BackIn(); left != 0 {
+		t.Errorf("its own announcement, which nobody has heard, counts for %v", left)
+	}
+}

@@ -140,7 +140,7 @@ func (lp *Loop) Shutdown() { lp.step(failover.Event{Kind: failover.OpShutdown}) 
 func (lp *Loop) Restart(within time.Duration, reason string) {
 	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason,
 		Text: "The agent is to be restarted, and back within " + within.String() + "."})
-	lp.backAt = lp.now().Add(within)
+	lp.backAt, lp.deaf = lp.now().Add(within), false // a partner that is not heard has been told of no more than before
 	lp.step(failover.Event{Kind: failover.OpRestart, Left: failover.Tick(within / time.Millisecond)})
 }
 
