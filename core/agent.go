@@ -180,6 +180,7 @@ func (a *agent) run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 2)
+	a.node.FirstBeat()
 	go func() { ended <- wrap("interconnect", a.links.Run(inner)) }()
 	go func() {
 		ended <- wrap("control",
@@ -199,13 +200,7 @@ func (a *agent) run(ctx context.Context) error {
 	left := 2
 	select {
 	case <-ctx.Done():
-		bye, cancel := context.WithTimeout(inner, 2*time.Second)
-		said := a.links.Goodbye(bye)
-		if said == nil {
-			a.node.PartnerKnows()
-		}
-		errs = append(errs, said)
-		cancel()
+		errs = append(errs, a.node.Goodbye(inner))
 		stopNode()
 		errs = append(errs, <-nodeEnd)
 	case err := <-nodeEnd:

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,9 @@ func (b *backend) UpgradePlugin(ctx context.Context, kind string) (string, error
 	})
 	if err != nil {
 		note("Plugin " + kind + " was not upgraded: " + err.Error())
+		if errors.Is(err, pluginhost.ErrPartly) {
+			return "", err
+		}
 		return "", fmt.Errorf("%w: %w", err, control.ErrRefused)
 	}
 	var text []string

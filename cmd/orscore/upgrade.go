@@ -59,7 +59,7 @@ The exit code is 4 when nothing was changed, 1 when the way back was taken.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.To, "to", "", "`program` to upgrade to")
-	f.DurationVar(&o.Within, "within", time.Minute, "`duration` that the partner is told to wait (1s to 10m)")
+	f.DurationVar(&o.Within, "within", time.Minute, "`duration` that the partner is told to wait (8s to 10m)")
 	f.StringVar(&o.Reason, "reason", "upgrade", "`text` for the journal")
 	f.BoolVar(&asJSON, "json", false, "print JSON at the end: from, to, program, kept, away_ms")
 	return c

@@ -125,6 +125,7 @@ func Decode(r store.Record) (*Decision, error) {
 var withoutGroups = []failover.EventKind{
 	failover.Passed, failover.Seen, failover.Heard, failover.PeerStarted, failover.WasLate, failover.OpShutdown,
 	failover.OpMode, failover.PeerMode, failover.ModeLeft, failover.OpRestart,
+	failover.OpStay, failover.PeerWaits, failover.PeerAway, failover.Returned,
 }
 
 // check makes sure that every index leads somewhere.

@@ -17,7 +17,7 @@ import (
 // partner's beats come, unless told not to.
 //
 //	server 1 units=0,1 p=1 c=1 held=3,0 released=0,0 startup=8000 survivor=2   a new agent (again: restarted)
-//	    restarts=0 failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 mode=3:1:disabled until=1
+//	    restarts=0 failback=5000 flap=2 flaps=1,0 window=60000 lost boot=1 wrote=1 back=9 peerback=9 mode=3:1:disabled until=1
 //	    kept: it finds on disk what the one before has left
 //	switch 0 owner=1 n=3 tag=1 by=2     what the switch of unit 0 holds
 //	mute 0 | unmute 0                   the switch does not answer this server
@@ -25,7 +25,7 @@ import (
 //	hold reads | land reads             keep the switch's answers on their way | let them arrive
 //	ended 0                             an older swap of unit 0 ends
 //	partner hears p=2 c=2 follows losses=1 held=0:4 leaving restarting=5000 onelink    its beats from now on
-//	partner silent | partner restarted
+//	partner silent | partner restarted [agent]
 //	time 500                            let time pass
 //	pause 500                           the server does not run for so long: nothing happens on it
 //	late | network bad | lines down     a pause | evidence
@@ -36,7 +36,9 @@ import (
 //	mode disabled|enabled|maintenance 5000      an operator switches the mode: what is not named is off
 //	peermode 4 2 disabled|enabled|maintenance 5000     the partner's mode: number, by whom
 //	left 5000                           of the maintenance, by the wall clock
-//	restart 5000                        this agent announces an absence
+//	restart 5000 | waits | stay | returned     this agent announces an absence | the partner has it on record | it is
+//	    called off | nothing here needs it any more
+//	away 5000                           the partner announces one
 //	fail 0 [as well] | clear 0 | cleared 0 | shutdown     cleared: on the partner
 //	record fails | record works         whether the hard state can be written
 //	show                                where everything stands
@@ -220,6 +222,14 @@ func (x *script) command(w []string) {
 		x.step(failover.Event{Kind: failover.PeerCleared, Group: num(1)})
 	case "restart":
 		x.step(failover.Event{Kind: failover.OpRestart, Left: failover.Tick(num(1))})
+	case "waits":
+		x.step(failover.Event{Kind: failover.PeerWaits})
+	case "stay":
+		x.step(failover.Event{Kind: failover.OpStay})
+	case "returned":
+		x.step(failover.Event{Kind: failover.Returned})
+	case "away":
+		x.step(failover.Event{Kind: failover.PeerAway, Left: failover.Tick(num(1))})
 	case "shutdown":
 		x.step(failover.Event{Kind: failover.OpShutdown})
 	case "show":
@@ -287,7 +297,7 @@ func (o opts) list(k string, i int) uint32 {
 }
 
 func kind(t teller, name string) failover.EventKind {
-	for k := failover.Granted; k <= failover.OpRestart; k++ {
+	for k := failover.Granted; k <= failover.Returned; k++ {
 		if k.String() == name {
 			return k
 		}
@@ -333,6 +343,7 @@ func (x *script) server(self int, o opts) {
 	x.p.Boot = uint32(o.n("boot"))
 	hard := failover.Hard{Promised: uint32(o.n("p")), Common: uint32(o.n("c")), Boot: uint32(o.n("wrote"))}
 	_, hard.Lost = o["lost"]
+	hard.BackBy, hard.PeerBackBy = failover.Tick(o.n("back")), failover.Tick(o.n("peerback"))
 	for g := range x.p.Groups {
 		hard.Flaps = append(hard.Flaps, int(o.list("flaps", g)))
 	}
@@ -365,7 +376,8 @@ func (x *script) partner(w []string) {
 		return
 	}
 	if w[0] == "restarted" {
-		x.step(failover.Event{Kind: failover.PeerStarted, Text: "another boot id"})
+		agent := len(w) > 1 && w[1] == "agent"
+		x.step(failover.Event{Kind: failover.PeerStarted, Text: "another boot id", Rebooted: !agent})
 		return
 	}
 	o := options(w)
@@ -499,7 +511,7 @@ func (x *script) answer(g int, k failover.EventKind, text string) {
 const maxScriptSteps = 20_000
 
 func (x *script) step(e failover.Event) {
-	e.At = x.now
+	e.At, e.Uptime = x.now, x.now
 	if x.steps++; x.steps > maxScriptSteps {
 		x.t.Fatalf("the script does not end")
 	}
@@ -606,6 +618,18 @@ func (x *script) show() {
 	}
 	for u, h := range x.s.Hard.Units {
 		say("on disk of unit %d: asked %d, held %d, released %d", u, h.Asked, h.Held, h.Released)
+	}
+	if at := x.s.BackAt; at != 0 {
+		say("the partner is told to wait until %d", at)
+	}
+	if at := pt.RestartingUntil; at > x.s.Now {
+		say("the partner is waited for until %d", at)
+	}
+	if by := x.s.Hard.PeerBackBy; by != 0 {
+		say("on disk: the partner is to be back by %d", by)
+	}
+	if x.s.Hard.PeerLeft {
+		say("on disk: the partner has said goodbye")
 	}
 	if by := x.s.Hard.BackBy; by != 0 {
 		say("on disk: an agent is to be here by %d", by)

@@ -78,13 +78,21 @@ func (w *world) fault() {
 		for _, s := range w.s {
 			s.powerOff()
 		}
+	case x < 97:
+		s.announce(1_000 + w.upTo(10_000))
+	case x < 98:
+		s.stay()
 	}
 }
 
 // announce tells the partner that this agent is back within d.
 func (s *server) announce(d tick) {
-	s.restartsUntil = s.w.now + d
 	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpRestart, Left: d}) })
+}
+
+// stay calls an announced restart off.
+func (s *server) stay() {
+	s.input(s.gen, func() { s.step(failover.Event{Kind: failover.OpStay}) })
 }
 
 // clear is an operator's word that a group may try again.
@@ -133,6 +141,9 @@ func (w *world) heal() {
 		clear(s.appBad)
 		if s.paused {
 			s.resume()
+		}
+		if s.st.Ending {
+			s.stay()
 		}
 		if s.st.Leaving && s.core {
 			s.killCore()

@@ -18,6 +18,7 @@ var phases = []struct {
 	{"shutdown and return", (*world).shutdownReturn},
 	{"restart announced", (*world).announced},
 	{"partner dies during an announced restart", (*world).diesMeanwhile},
+	{"both restart as announced", (*world).bothAway},
 	{"cable fault", (*world).cableFault},
 	{"one-way cut", (*world).oneWay},
 	{"isolated", (*world).isolated},
@@ -44,6 +45,7 @@ func (w *world) resettle(what string) {
 	if w.bad == "" && !w.tend(30_000) {
 		w.fail("%s: not settled: %v", what, w)
 	}
+	w.run(2*interval, nil) // a word that was on its way has been overtaken by a beat
 }
 
 func (w *world) fullCut() {
@@ -200,8 +202,54 @@ func (w *world) announced() {
 		}
 	}
 	s.boot()
+	if w.chance(0.5) { // the new agent does not get to its end, and one more comes in the announced time
+		w.run(w.upTo(600), nil)
+		s.killCore()
+		w.run(w.upTo(600), nil)
+		s.boot()
+	}
 	w.stats.restarts++
 	w.resettle("after an announced restart")
+	for u := range w.units {
+		if w.bad == "" && w.units[u].key.Owner != before[u].key.Owner {
+			w.fail("an announced restart of %v was taken for a failure: unit %d moved", s.id, u)
+		}
+	}
+}
+
+// bothAway: both agents are restarted as announced, one a little after the other, and one that is back may be killed and
+// started once more; nothing moves.
+func (w *world) bothAway() {
+	before := append([]unitSwitch(nil), w.units...)
+	first := w.r.IntN(2)
+	for i := range w.s {
+		s := w.s[(first+i)%2]
+		s.announce(8_000)
+		w.run(2*interval+50, nil)
+		s.killCore()
+		w.run(w.upTo(1_000), nil)
+		if i == 0 && w.chance(0.5) {
+			s.boot()
+			w.run(interval+w.upTo(500), nil)
+		}
+	}
+	for _, s := range w.s {
+		if !s.core {
+			s.boot()
+		}
+		if w.chance(0.3) {
+			w.run(w.upTo(500), nil)
+			s.killCore()
+			s.boot()
+		}
+		w.run(w.upTo(1_500), nil)
+	}
+	w.resettle("after both were restarted")
+	for u := range w.units {
+		if w.bad == "" && w.units[u].key.Owner != before[u].key.Owner {
+			w.fail("announced restarts of both were taken for a failure: unit %d moved", u)
+		}
+	}
 }
 
 // diesMeanwhile: a server dies while the partner's agent is away as announced; the new one takes over, and so does one

@@ -22,11 +22,11 @@ type server struct {
 	crashIn          int // ≥ 0: the agent is killed after so many actions
 	st               failover.State
 	beat             failover.Beat
-	restartsUntil    tick // announced absence
 	seq              uint64
 	heldTurn         int
 	heard            [nLinks]heardLink
 	peerGen          int
+	peerBoot         uint32
 	network          failover.Answer
 	wake, retryAt    tick
 	timer            int // only the newest timer counts
@@ -90,10 +90,11 @@ func (s *server) boot() {
 	s.p.Uptime = s.w.now - s.onAt - 1 // the agent's clock begins with 1
 	s.crashIn = -1
 	s.gen++
+	s.peerBoot = 0
 	s.bootAt, s.resumed = s.w.now, s.w.now-failover.Never/2
 	s.st = failover.New(&s.p, s.disk, s.clock())
 	s.heard = [nLinks]heardLink{}
-	s.peerGen, s.backlog, s.restartsUntil = 0, nil, 0
+	s.peerGen, s.backlog = 0, nil
 	for g := range s.work {
 		s.work[g] = worker{token: s.work[g].token + 1}
 		s.strayed[g] = failover.Never
@@ -264,11 +265,14 @@ func (s *server) beats(gen int) {
 		if s.seq%5 == 0 {
 			s.w.tellMode(s)
 		}
+		if s.st.Ending {
+			s.w.tellAway(s)
+		}
 	}
 	s.w.after(interval, func() { s.beats(gen) })
 }
 
-func (s *server) beatIn(link int, b failover.Beat, seq uint64, gen int, sent tick) {
+func (s *server) beatIn(link int, b failover.Beat, seq uint64, gen int, boot uint32, sent tick) {
 	if sent < s.bootAt {
 		return // of an older session
 	}
@@ -278,9 +282,9 @@ func (s *server) beatIn(link int, b failover.Beat, seq uint64, gen int, sent tic
 			return
 		}
 		if s.peerGen != 0 && gen > s.peerGen {
-			s.step(failover.Event{Kind: failover.PeerStarted, Text: "another start"})
+			s.step(failover.Event{Kind: failover.PeerStarted, Text: "another start", Rebooted: boot != s.peerBoot})
 		}
-		s.peerGen = gen
+		s.peerGen, s.peerBoot = gen, boot
 		*h = heardLink{ever: true, heard: true, base: s.w.now, seq: seq, gen: gen}
 		if e := s.evidence(); !same(e, s.st.Partner.Evidence) {
 			s.step(failover.Event{Kind: failover.Seen, Evidence: e})
@@ -299,7 +303,7 @@ func (s *server) publish() {
 		HearsUs: st.Partner.Evidence.Beats() != failover.BeatsNone && !st.Partner.Lost, Leaving: st.Leaving,
 		Losses: st.Partner.Losses, Promised: st.Hard.Promised, Common: st.Hard.Common,
 		HeldUnit: unit, Held: st.Hard.Units[unit].Held,
-		Restarting: max(0, s.restartsUntil-s.w.now),
+		Restarting: (max(0, st.BackAt-s.clock()) + 999) / 1000 * 1000,
 	}
 }
 
@@ -309,7 +313,7 @@ func (s *server) step(e failover.Event) {
 		return
 	}
 	s.w.stats.steps++
-	e.At = s.clock()
+	e.At, e.Uptime = s.clock(), s.w.now-s.onAt
 	next, actions := failover.Step(&s.p, s.st, e)
 	if !next.Hard.Equal(s.disk) {
 		if s.diskBad {
@@ -322,6 +326,9 @@ func (s *server) step(e failover.Event) {
 	}
 	s.st = next
 	s.publish()
+	if s.st.BackAt > 0 && s.st.Found() && e.Kind != failover.Returned {
+		s.later(1+s.w.upTo(100), func() { s.step(failover.Event{Kind: failover.Returned}) })
+	}
 	for _, a := range actions {
 		if s.crashIn >= 0 {
 			if s.crashIn--; s.crashIn < 0 {

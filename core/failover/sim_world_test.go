@@ -185,8 +185,8 @@ func (w *world) deliver(from *server, link int, b failover.Beat, seq uint64) {
 	if w.chance(w.rates.hang) {
 		d += w.upTo(300)
 	}
-	sent, gen := w.now, from.gen
-	arrive := func() { to.beatIn(link, b, seq, gen, sent) }
+	sent, gen, boot := w.now, from.gen, from.p.Boot
+	arrive := func() { to.beatIn(link, b, seq, gen, boot, sent) }
 	w.after(d, arrive)
 	if w.chance(w.rates.dup) {
 		w.after(d+w.upTo(100), arrive)
@@ -218,6 +218,30 @@ func (w *world) say(from *server, a failover.Action) {
 			})
 		})
 	}
+}
+
+// tellAway tells the partner of the restart that a server has announced, and that server when the partner has it on
+// record.
+func (w *world) tellAway(from *server) {
+	to, gen, left := w.of(from.id.Other()), from.gen, from.st.BackAt-from.clock()
+	if left <= 0 || !w.open(index(from.id)) || w.chance(w.rates.loss) {
+		return
+	}
+	sent := w.now
+	w.after(1+w.upTo(20), func() {
+		if to.bootAt > sent {
+			return // of an older session
+		}
+		to.input(to.gen, func() {
+			to.step(failover.Event{Kind: failover.PeerAway, Left: left})
+			if !to.core || to.disk.PeerBackBy != to.st.Hard.PeerBackBy || !w.open(index(to.id)) || w.chance(w.rates.loss) {
+				return
+			}
+			w.after(1+w.upTo(20), func() {
+				from.input(gen, func() { from.step(failover.Event{Kind: failover.PeerWaits}) })
+			})
+		})
+	})
 }
 
 // tellMode carries a server's mode to its partner.
@@ -279,7 +303,7 @@ func (w *world) settled() bool {
 		return false
 	}
 	for _, s := range w.s {
-		if !s.st.Agreed() || s.st.Hard.Common <= round || len(s.moves) > 0 {
+		if !s.st.Agreed() || s.st.Hard.Common <= round || len(s.moves) > 0 || s.st.BackAt > 0 {
 			return false
 		}
 	}

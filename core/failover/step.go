@@ -15,7 +15,7 @@ func (x *stepper) run(e Event) bool {
 	x.s.Now = max(x.s.Now, e.At)
 	taken := x.try(func() { x.take(e) })
 	if !taken && e.Kind == Heard {
-		x.announced(e.Beat)
+		x.announced(e.Beat, e.Uptime)
 	}
 	x.settle()
 	return taken
@@ -64,6 +64,7 @@ func Next(p *Params, s *State) Tick {
 	}
 	at(s.Partner.RestartingUntil)
 	at(s.LateUntil)
+	at(s.BackAt)
 	if s.Hard.Mode.Until != 0 {
 		at(s.ModeEnd)
 	}
@@ -127,11 +128,11 @@ func (x *stepper) take(e Event) {
 	case Seen:
 		x.s.Partner.Evidence = e.Evidence
 	case Heard:
-		x.heard(e.Beat)
+		x.heard(e.Beat, e.Uptime)
 	case PeerStarted:
-		x.s.Partner.Beat.HearsUs, x.s.Partner.Up, x.s.Partner.Left = false, false, false
-		x.s.Partner.RestartingUntil, x.s.Partner.Spoke = x.s.Now+x.p.Timeout, false // it lives; its beats are to come
-		x.note(-1, "partner-started", "", e.Text)
+		x.peerStarted(e)
+	case PeerAway:
+		x.announced(Beat{Restarting: max(e.Left, 1)}, e.Uptime)
 	case WasLate:
 		x.late(e.Text)
 	case UnitRead, UnitMute:
@@ -153,8 +154,8 @@ func (x *stepper) take(e Event) {
 			x.s.Leaving = true
 			x.note(-1, "shutdown", "", "This server is being shut down in order.")
 		}
-	case OpRestart:
-		x.s.BackAt = x.s.Now + e.Left
+	case OpRestart, OpStay, PeerWaits, Returned:
+		x.absence(e)
 	case PeerCleared:
 		x.forgive(e.Group)
 	case OpClear:
@@ -175,6 +176,9 @@ func (x *stepper) forgive(group int) {
 // settle brings everything that depends on time and on what is now known up to date.
 func (x *stepper) settle() {
 	x.try(x.settleMode)
+	if x.s.BackAt <= x.s.Now {
+		x.s.BackAt, x.s.Hard.BackBy = 0, 0
+	}
 	x.try(x.judge)
 	x.readUnits()
 	x.try(x.arbitrate)
@@ -230,12 +234,6 @@ func (x *stepper) judge() {
 	if beats == BeatsNone {
 		pt.Beat.HearsUs = false
 	}
-	if pt.Spoke { // until then what the agent before has left holds for the one after this, too
-		x.s.Hard.BackBy = 0
-		if pt.Up && x.s.Now < x.s.BackAt && x.s.Now >= pt.RestartingUntil {
-			x.s.Hard.BackBy = x.p.Uptime + x.s.BackAt
-		}
-	}
 	if v == pt.Verdict {
 		pt.Why = why
 		return
@@ -265,7 +263,7 @@ func (x *stepper) judge() {
 }
 
 // heard takes the partner's beat.
-func (x *stepper) heard(b Beat) {
+func (x *stepper) heard(b Beat, uptime Tick) {
 	pt := &x.s.Partner
 	changed := b.Promised != pt.Beat.Promised || (b.HearsUs && (b.Losses != pt.Beat.Losses || !pt.Beat.HearsUs))
 	if changed {
@@ -274,7 +272,7 @@ func (x *stepper) heard(b Beat) {
 	x.s.Hard.Lost = false
 	x.s.LateUntil = min(x.s.LateUntil, x.s.Now+x.p.Timeout)
 	pt.Ever, pt.Spoke, pt.HeardAt = true, true, x.s.Now
-	x.announced(b)
+	x.announced(b, uptime)
 	if b.HearsUs {
 		pt.BothAt = x.s.Now
 	}
@@ -292,13 +290,56 @@ func (x *stepper) heard(b Beat) {
 }
 
 // announced takes what a beat says about the silence that will follow it. It needs no record, and may be the last word.
-func (x *stepper) announced(b Beat) {
-	pt := &x.s.Partner
+func (x *stepper) announced(b Beat, uptime Tick) {
+	pt, h := &x.s.Partner, &x.s.Hard
 	// a goodbye holds until the partner starts anew: an older beat from a slower link does not undo it
 	pt.Left = pt.Left || b.Leaving
-	pt.RestartingUntil = -Never
+	h.PeerLeft = pt.Left
+	pt.RestartingUntil = 0
+	by := Tick(0)
 	if b.Restarting > 0 {
 		pt.RestartingUntil = x.s.Now + b.Restarting
+		by = (uptime + b.Restarting + awayRound - 1) / awayRound * awayRound
+	}
+	if by == 0 || by > h.PeerBackBy || by < h.PeerBackBy-2*awayRound {
+		h.PeerBackBy = by
+	}
+}
+
+// peerStarted: the partner lives, and its beats are to come. Another agent of the same run of its system has still to
+// find what the one before has left, for as long as that one has announced.
+func (x *stepper) peerStarted(e Event) {
+	pt, until := &x.s.Partner, x.s.Now+x.p.Timeout
+	if e.Rebooted {
+		x.s.Hard.PeerBackBy = 0
+	} else {
+		until = max(until, pt.RestartingUntil)
+	}
+	pt.Beat.HearsUs, pt.Up, pt.Left, x.s.Hard.PeerLeft = false, false, false, false
+	pt.RestartingUntil, pt.Spoke = until, false
+	x.note(-1, "partner-started", "", e.Text)
+}
+
+// absence keeps the book of this agent's announced absence. What the partner has on record is never taken back before
+// whatever may be heard so long is heard for less: the next agent, too, knows of it until then.
+func (x *stepper) absence(e Event) {
+	h := &x.s.Hard
+	switch e.Kind {
+	case OpRestart:
+		x.s.Ending, x.s.BackAt = true, max(x.s.BackAt, x.s.Now+min(e.Left, MaxAway))
+	case PeerWaits:
+		if x.s.Ending && x.s.BackAt > 0 {
+			h.BackBy = e.Uptime + x.s.BackAt - x.s.Now
+		}
+	case OpStay:
+		x.s.Ending, x.s.BackAt = false, 0
+		if h.BackBy > 0 {
+			x.s.BackAt = x.s.Now + h.BackBy - e.Uptime
+		}
+	case Returned:
+		if x.s.Found() {
+			x.s.BackAt, h.BackBy = 0, 0
+		}
 	}
 }
 

@@ -133,7 +133,7 @@ func TestNames(t *testing.T) {
 	for p := failover.Unknown; p <= lastPhase; p++ {
 		add("phase ", p.String())
 	}
-	for e := failover.Granted; e <= failover.OpRestart; e++ {
+	for e := failover.Granted; e <= failover.Returned; e++ {
 		add("event ", e.String())
 	}
 	for a := failover.Inspect; a <= failover.Note; a++ {
@@ -146,7 +146,7 @@ func TestNames(t *testing.T) {
 		add("word ", w.String())
 	}
 	for e, want := range map[failover.EventKind]string{failover.OpShutdown: "OpShutdown", failover.Passed: "Passed",
-		failover.WasLate: "WasLate", failover.ReadyNo: "ReadyNo", failover.OpRestart: "OpRestart"} {
+		failover.WasLate: "WasLate", failover.ReadyNo: "ReadyNo", failover.Returned: "Returned"} {
 		if e.String() != want {
 			t.Errorf("event %d is named %q, want %q", e, e, want)
 		}

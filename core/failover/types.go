@@ -88,6 +88,10 @@ const (
 	ModeLeft     // Left: so much of the maintenance on record is left by the wall clock; told once, after the start
 	PeerCleared  // Group: an operator has cleared the group on the partner
 	OpRestart    // Left: this agent ends, and another one takes its place within so long; the partner is told so
+	OpStay       // it does not end: the restart that was asked for does not take place
+	PeerWaits    // the partner has on record until when it waits for this agent
+	PeerAway     // Left: the partner ends, and is back within so long
+	Returned     // nothing here may be heard for longer than without an announced absence
 	numEvents
 )
 
@@ -97,7 +101,7 @@ var eventNames = [...]string{
 	"PeerLost", "AppsFailed", "Timeout", "OpGive", "OpClear", "OpShutdown",
 	"Passed", "Seen", "Heard", "PeerStarted", "WasLate", "UnitRead", "UnitMute", "Swapped", "DiskAnswered", "DiskSilent",
 	"OpMove", "PeerSaid", "ReadyYes", "ReadyNo", "OpMode", "PeerMode", "ModeLeft", "PeerCleared",
-	"OpRestart",
+	"OpRestart", "OpStay", "PeerWaits", "PeerAway", "Returned",
 }
 
 func (e EventKind) String() string { return eventNames[min(int(e), len(eventNames)-1)] }
@@ -106,6 +110,7 @@ func (e EventKind) String() string { return eventNames[min(int(e), len(eventName
 type Event struct {
 	Kind     EventKind
 	At       Tick
+	Uptime   Tick // of the operating system, suspensions included; of words that are kept beyond this agent's end
 	Group    int
 	Unit     int
 	Op       uint64 // of the action that this answers or that it speaks of; 0 for what came by itself
@@ -119,6 +124,7 @@ type Event struct {
 	Force    bool // an operator wants it in spite of a maintenance
 	Mode     Mode
 	Left     Tick // of a maintenance or an announced absence, from now on
+	Rebooted bool // the partner's operating system was started, not only its agent
 	Text     string
 }
 
@@ -289,10 +295,18 @@ type Hard struct {
 	Lost  bool   `json:"lost,omitempty"`  // the partner was lost, and not heard since
 	Boot  uint32 `json:"boot,omitempty"`  // of the run of the operating system that wrote this
 	Flaps []int  `json:"flaps,omitempty"` // automatic moves of each group within its window
-	// BackBy is when the absence that this agent has announced is over, in milliseconds since the start of the operating
-	// system (Boot): whoever takes its place before that knows that the partner was heard until then, and had announced
-	// neither goodbye nor an absence of its own; 0: not so
+	// BackBy is when the absence is over that this agent has announced and that the partner has on record, in milliseconds
+	// since the start of the operating system (Boot). Nothing here may be heard beyond it while no agent runs, and the
+	// partner takes nothing over before it; 0: there is none
 	BackBy Tick `json:"back_by,omitempty"`
+	// PeerBackBy is when the absence is over that the partner has announced, by the same clock. It is rounded up; 0: none
+	PeerBackBy Tick `json:"peer_back_by,omitempty"`
+	PeerLeft   bool `json:"peer_left,omitempty"` // the partner's last word was goodbye
+}
+
+// forget drops what holds only within one run of the operating system.
+func (h *Hard) forget(boot uint32) {
+	h.Boot, h.Lost, h.BackBy, h.PeerBackBy, h.PeerLeft = boot, false, 0, 0, false
 }
 
 // HardUnit is the hard state of one unit.
@@ -317,7 +331,8 @@ func (h Hard) Equal(o Hard) bool {
 
 // Same reports whether nothing at all would have to be written.
 func (h Hard) Same(o Hard) bool {
-	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || h.BackBy != o.BackBy || len(h.Flaps) != len(o.Flaps) {
+	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || h.BackBy != o.BackBy || h.PeerBackBy != o.PeerBackBy ||
+		h.PeerLeft != o.PeerLeft || len(h.Flaps) != len(o.Flaps) {
 		return false
 	}
 	for i := range h.Flaps {
@@ -335,7 +350,8 @@ type State struct {
 	Op        uint64 // newest operation id
 	Leaving   bool   // an orderly shutdown is under way
 	LateUntil Tick   // silence does not count before this moment: after a pause, or a restart
-	BackAt    Tick   // until when the partner was told to wait for who takes this agent's place
+	Ending    bool   // this agent is about to end, and another one takes its place
+	BackAt    Tick   // until when the partner is told to wait, by this agent or the one before; 0: it is not
 	Hard      Hard
 	Partner   Partner
 	Units     []Unit
@@ -365,7 +381,7 @@ type Partner struct {
 	LostAt          Tick
 	Losses          uint8 // how often it was lost, this agent's start included
 	Left            bool  // it has said goodbye
-	RestartingUntil Tick
+	RestartingUntil Tick  // it has announced to be back by then, or was just started; 0: neither
 	Beat            Beat
 	Spoke           bool // Beat is of this session
 	Held            []uint32
@@ -446,6 +462,13 @@ type Move struct {
 	Text     string
 }
 
+// MaxAway is the longest absence that may be announced: the partner takes nothing over before it is over.
+const MaxAway Tick = 10 * 60_000
+
+// awayRound is what the partner's absence is rounded up to on disk, so that beats which count it down, in whole
+// seconds, do not have it written again and again.
+const awayRound Tick = 1_000
+
 // New returns the state of an agent that has just been started: everything is still to be asked.
 func New(p *Params, hard Hard, now Tick) State {
 	s := State{Now: now, Started: now, Hard: hard, FinishFrom: Never, RenewAt: now, AgreedAt: Never}
@@ -455,17 +478,27 @@ func New(p *Params, hard Hard, now Tick) State {
 	s.Hard.Units = append([]HardUnit(nil), s.Hard.Units[:len(p.Units)]...)
 	s.Hard.Flaps = make([]int, len(p.Groups))
 	copy(s.Hard.Flaps, hard.Flaps)
-	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never,
-		RestartingUntil: -Never}
+	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never}
 	s.LateUntil = now
 	if hard.Boot != p.Boot {
-		s.Hard.Lost, s.Hard.BackBy, s.Hard.Boot = false, 0, p.Boot
+		s.Hard.forget(p.Boot)
 	}
+	ahead := func(uptime Tick) Tick { // on this agent's clock; 0: it has passed, or cannot be
+		if at := uptime - p.Uptime; uptime != 0 && now < at && at-now <= MaxAway+awayRound {
+			return at
+		}
+		return 0
+	}
+	s.BackAt = ahead(s.Hard.BackBy)
+	if s.BackAt == 0 {
+		s.Hard.BackBy = 0
+	}
+	s.Partner.RestartingUntil = max(s.Partner.RestartingUntil, ahead(s.Hard.PeerBackBy))
 	// Only the agent was restarted, and the partner was lost before: a whole time-out of silence is a loss again. The same
 	// when the partner was heard until an announced end, but not before this agent was to be back: if it is deaf, whoever
 	// restarts it has so long to see that, and the partner is not taken for dead.
-	if back := s.Hard.BackBy - p.Uptime; s.Hard.Lost || now < back {
-		s.Partner.Ever, s.LateUntil = true, max(back, now+p.Timeout)
+	if s.Hard.Lost || s.BackAt > 0 && !s.Hard.PeerLeft {
+		s.Partner.Ever, s.LateUntil = true, max(s.BackAt, now+p.Timeout)
 	}
 	if hard.Mode.Until != 0 { // until the loop has looked at the wall clock, a maintenance goes on
 		s.ModeEnd, s.ModeByWall = Never, true
@@ -487,6 +520,28 @@ func New(p *Params, hard Hard, now Tick) State {
 		s.Groups = append(s.Groups, gr)
 	}
 	return s
+}
+
+// Won says whether this server has lost its partner and holds the round, as it has seen itself: the partner bids for
+// the next one only when the first unit has not been renewed for a while.
+func (s *State) Won(p *Params) bool {
+	if !s.Partner.Lost || len(s.Units) == 0 || !s.Units[0].settled() || s.Units[0].Key.Owner != p.Self {
+		return false
+	}
+	return Decide(p.Self, s.Hard.Promised, s.Hard.Common, s.Units[0].Key) == HasWon
+}
+
+// Found says whether this agent has found everything that the one before has left, and partner and agent hear each
+// other: no time is needed any more that was announced.
+func (s *State) Found() bool {
+	for g := range s.Groups {
+		switch s.Groups[g].Phase {
+		case Standby, Active, Parked, Faulted:
+		default:
+			return false
+		}
+	}
+	return !s.Ending && s.Partner.Up
 }
 
 // Clone returns a copy that shares nothing with s.

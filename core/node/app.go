@@ -37,6 +37,8 @@ type app struct {
 	leaseEnded  chan struct{}
 	leaseEpoch  atomic.Uint32
 	leased      atomic.Bool   // its plugin has taken a lease
+	unleased    atomic.Bool   // its plugin knows of none
+	heardTill   atomic.Int64  // on the boot clock: for so long it may be heard, by what this agent has asked for
 	renewed     atomic.Uint64 // number of the newest renewal
 	kick        chan struct{} // a renewal is due
 

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/orscore/ors/core/config"
+	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/internal/bootclock"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
@@ -24,23 +24,16 @@ const (
 	leaseTries  = 3               // failures in a row that are told
 )
 
-// leaseLength is for how long applications may be heard after the loop has said so last. The partner counts its
-// time-out from the newest beat that it heard, which may have left an interval before that; the margin is for a word
-// that travels for a while.
-func leaseLength(ic *config.Interconnect) time.Duration {
-	return ic.Timeout - ic.Interval - min(ic.Interval, ic.Timeout/10)
-}
-
 // renewLeases passes the loop's word on that the groups here may be heard for another while. The loop's goroutine calls
 // it after each turn, and it never waits.
 func (n *Node) renewLeases() {
-	now, length := bootclock.Now(), leaseLength(&n.cfg.Interconnect)
+	now, length := bootclock.Now(), loop.LeaseLength(&n.cfg.Interconnect)
 	due := now-n.renewedAt >= max(n.cfg.Interconnect.Interval/2, length/10)
-	length = max(length, n.loop.BackIn()) // the partner waits: who puts a failed agent's predecessor in place has so long
+	until := now + n.loop.LeaseFor()
 	for g, w := range n.workers {
 		serves := n.loop.MayServe(g)
 		if serves && (due || !w.serves) {
-			w.until.Store(int64(now + length))
+			w.until.Store(int64(until))
 			for _, p := range w.apps {
 				p.renewSoon()
 			}
@@ -50,28 +43,36 @@ func (n *Node) renewLeases() {
 	if due {
 		n.renewedAt = now
 	}
+	if n.loop.Waited() && n.shortLeases(now+length) {
+		n.loop.Returned()
+	}
 }
 
-// PartnerKnows tells the node that the partner has heard this server's goodbye: it takes nothing over, so applications
-// go on to be heard after the agent's end.
-func (n *Node) PartnerKnows() { n.partnerKnows.Store(true) }
+// shortLeases says whether nothing that is held here may be heard after a moment.
+func (n *Node) shortLeases(until time.Duration) bool {
+	for g, w := range n.workers {
+		if !n.loop.HoldsGroup(g) {
+			continue
+		}
+		for _, p := range w.apps {
+			if !p.unleased.Load() && (!p.leased.Load() || time.Duration(p.heardTill.Load()) > until) {
+				return false
+			}
+		}
+	}
+	return true
+}
 
-// endLeases is the agent's last word about what it leaves running. Nothing else renews any more. A partner that knows
-// of the end leaves everything where it is, for as long as it was told. One that is not heard anyway takes over only
-// when it has seen for a while that nobody renews the first unit, and so long is time for a new agent. In all other
-// cases nothing is said: the partner may be about to take over.
+// endLeases is the agent's last word about what it leaves running. Nothing else renews any more. A partner that has
+// heard the goodbye leaves everything where it is.
 func (n *Node) endLeases() {
-	var until time.Duration
-	pt, params := &n.loop.State().Partner, n.loop.Params()
-	switch {
-	case n.partnerKnows.Load():
-	case n.loop.BackIn() > 0:
-		until = bootclock.Now() + n.loop.BackIn()
-	case pt.Lost || !pt.Ever:
-		until = bootclock.Now() + time.Duration(params.RenewTimeout-params.RenewInterval)*time.Millisecond -
-			2*n.cfg.Interconnect.Interval
-	default:
-		return
+	var until time.Duration // for good
+	if !n.partnerKnows.Load() {
+		last := n.loop.LastLease()
+		if last == 0 {
+			return
+		}
+		until = bootclock.Now() + last
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaseEnd)
 	defer cancel()
@@ -119,6 +120,7 @@ func (p *app) beginLease(ctx context.Context, epoch uint32) error {
 	}
 	_, err := p.renew(ctx, epoch, time.Duration(p.w.until.Load()))
 	if status.Code(err) == codes.Unimplemented {
+		p.unleased.Store(true)
 		return nil
 	}
 	inner, cancel := context.WithCancel(p.w.n.ctx)
@@ -185,11 +187,13 @@ func (p *app) renew(ctx context.Context, epoch uint32, until time.Duration) (str
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseAnswer)
 	defer cancel()
+	p.heardTill.Store(max(p.heardTill.Load(), int64(until))) // what fails may have been done
 	r, err := p.w.n.o.Plugins.Renew(ctx, p.cfg.Kind, &pluginv1.RenewRequest{
 		Caller: p.caller(0, epoch), Application: a, Handle: h, Sequence: p.renewed.Add(1), UntilNs: uint64(until),
 	})
 	if err == nil {
 		p.leased.Store(true)
+		p.heardTill.Store(int64(until))
 	}
 	return r.GetDetail(), err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/orscore/ors/core/control"
+	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/internal/bootclock"
 )
 
@@ -45,10 +46,9 @@ func TestLeasesAreLiftedAtAnOrderlyEnd(t *testing.T) {
 	rocky := p.sides["rocky"]
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := rocky.links.Goodbye(ctx); err != nil {
+	if err := rocky.node.Goodbye(ctx); err != nil {
 		t.Fatal(err)
 	}
-	rocky.node.PartnerKnows()
 	rocky.kill()
 	if until := p.world.lease("rocky/one/app"); until != 0 {
 		t.Errorf("rocky's is heard for %v only", bootclock.Until(until))
@@ -98,7 +98,7 @@ func TestLeasesOfAnAgentThatIsDeaf(t *testing.T) {
 	}
 	p.start("apollo")
 	p.wait("the lease is short again", func() bool {
-		return bootclock.Until(p.world.lease("rocky/one/app")) <= leaseLength(&rocky.node.cfg.Interconnect)
+		return bootclock.Until(p.world.lease("rocky/one/app")) <= loop.LeaseLength(&rocky.node.cfg.Interconnect)
 	})
 }
 
@@ -109,7 +109,7 @@ func TestLeasesEndWithTheAgent(t *testing.T) {
 	rocky := p.sides["rocky"]
 	rocky.kill()
 	until := p.world.lease("rocky/one/app")
-	if until == 0 || bootclock.Until(until) > leaseLength(&rocky.node.cfg.Interconnect) {
+	if until == 0 || bootclock.Until(until) > loop.LeaseLength(&rocky.node.cfg.Interconnect) {
 		t.Errorf("rocky's is heard for %v", bootclock.Until(until))
 	}
 	p.waitRunning("apollo", "one/app")

@@ -25,7 +25,6 @@ import (
 	"github.com/orscore/ors/core/node/loop"
 	"github.com/orscore/ors/core/storage"
 	"github.com/orscore/ors/core/store"
-	"github.com/orscore/ors/internal/bootclock"
 	pluginv1 "github.com/orscore/ors/proto/ors/plugin/v1"
 )
 
@@ -115,6 +114,7 @@ type Node struct {
 
 	renewedAt    time.Duration // on the boot clock: when leases were renewed last; the loop's goroutine's
 	partnerKnows atomic.Bool   // of the end of this agent
+	restarting   atomic.Bool   // a restart has been asked for
 	successor    atomic.Pointer[string]
 	wg           sync.WaitGroup // every goroutine of the node
 	stop         context.CancelFunc
@@ -145,7 +145,7 @@ func New(o Options) (*Node, error) {
 	}
 	n.loop = loop.New(loop.Options{
 		Config: o.Config, Hard: hard, World: outside{n}, Log: o.Log, Version: o.Version, BootID: o.BootID,
-		Uptime: bootclock.Now(), Incarnation: o.Incarnation, Process: o.Process, Decided: n.decided, Arrivals: o.Arrivals,
+		Incarnation: o.Incarnation, Process: o.Process, Decided: n.decided, Arrivals: o.Arrivals,
 	})
 	n.view = n.loop.View()
 	for g := range o.Config.Groups {
@@ -153,6 +153,9 @@ func New(o Options) (*Node, error) {
 	}
 	return n, nil
 }
+
+// FirstBeat sets what beats say until Run. It comes before the links are opened.
+func (n *Node) FirstBeat() { n.loop.FirstBeat() }
 
 // Run drives the server until ctx ends or Shutdown has been carried out. Applications are left running.
 func (n *Node) Run(ctx context.Context) error {

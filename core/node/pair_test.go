@@ -314,6 +314,7 @@ func (p *pair) start(name string) *side {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &side{name: name, cancel: cancel, ended: make(chan struct{}), node: n, links: links}
+	n.FirstBeat()
 	var wg sync.WaitGroup
 	wg.Add(2)
 	go func() { defer wg.Done(); _ = links.Run(ctx) }()

@@ -59,35 +59,119 @@ func (n *Node) Shutdown(ctx context.Context, reason string, progress func(string
 	if err := n.call(ctx, n.loop.TellStatus); err != nil {
 		return err
 	}
-	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancelBye()
-	if err := n.o.Interconnect.Goodbye(bye); err != nil {
-		n.o.Log.Warn("goodbye was not said on every link", "error", err)
+	if err := n.Goodbye(context.WithoutCancel(ctx)); err != nil {
+		n.o.Log.Warn("the partner has not confirmed the goodbye", "error", err)
+		progress(fmt.Sprintf("%s has not confirmed the goodbye: if it runs, it takes over what belongs to this server",
+			n.peer))
+	} else {
+		progress("goodbye said: the partner takes nothing over")
 	}
-	progress("goodbye said: the partner takes nothing over")
 	n.record(store.Record{Kind: "agent", Step: "ended", Text: "This server has been shut down in order."})
 	n.stop()
 	return nil
 }
 
+// For how long a goodbye is said at most: to a partner that is there, and to one that is back soon as it has announced.
+const (
+	byeWait     = 2 * time.Second
+	byeWaitAway = 10 * time.Second
+)
+
+// Goodbye tells the partner that this server leaves in order, so that it takes nothing over. An error says that the
+// partner has not confirmed it.
+func (n *Node) Goodbye(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, byeWait)
+	away, err := ask(asking, n, n.loop.PeerBackIn)
+	cancel()
+	if err != nil {
+		n.o.Log.Warn("it is not known whether the partner is away", "error", err) // goodbye is said all the same
+	}
+	ctx, cancel = context.WithTimeout(ctx, max(byeWait, min(away, byeWaitAway)))
+	defer cancel()
+	for {
+		err := n.o.Interconnect.Goodbye(ctx)
+		if err == nil {
+			n.partnerKnows.Store(true)
+			return nil
+		}
+		if away == 0 || !sleepUntil(ctx, n.cfg.Interconnect.Interval, 0) {
+			return err
+		}
+	}
+}
+
 // The longest absence that may be announced: the partner takes nothing over before it is over.
-const maxRestart = 10 * time.Minute
+const maxRestart = time.Duration(failover.MaxAway) * time.Millisecond
+
+// tellWait is how long an agent that is to be restarted waits at most until the partner has that on record.
+const tellWait = 5 * time.Second
 
 // Restart ends the agent for a restart: applications go on, and the partner is told to wait for so long. It returns
-// when that has been said for three intervals; Run then returns.
+// when the partner, if it is there, has that on record; Run then returns.
 func (n *Node) Restart(ctx context.Context, r control.RestartRequest) (string, error) {
 	if r.Within < time.Second || r.Within > maxRestart {
 		return "", fmt.Errorf("ORS-1049: an agent is back within 1s to 10m, not %v: %w", r.Within, control.ErrRefused)
 	}
-	if err := n.call(ctx, func() { n.loop.Restart(r.Within, r.Reason) }); err != nil {
-		return "", err
+	if !n.restarting.CompareAndSwap(false, true) {
+		return "", fmt.Errorf("ORS-1064: another restart of this agent is under way: %w", control.ErrRefused)
 	}
-	if !sleepUntil(ctx, 3*n.cfg.Interconnect.Interval, 0) {
-		return "", ctx.Err()
+	waits, err := n.announce(ctx, r)
+	if err != nil {
+		_ = n.call(context.WithoutCancel(ctx), func() { n.loop.Stay(err.Error()) })
+		n.restarting.Store(false)
+		return "", err
 	}
 	n.successor.Store(&r.Program)
 	n.stop()
+	if !waits {
+		return fmt.Sprintf("the agent ends; applications go on, and %s, which is not heard, does not know of it", n.peer), nil
+	}
 	return fmt.Sprintf("the agent ends; applications go on, and %s waits %v for it", n.peer, r.Within), nil
+}
+
+// announce announces a restart and reports whether the partner waits. One that may take the end for a loss must.
+func (n *Node) announce(ctx context.Context, r control.RestartRequest) (waits bool, err error) {
+	// Until what the agent before has announced is taken back, no shorter time can be announced.
+	for end := time.Now().Add(2 * leaseAnswer); time.Now().Before(end); {
+		stands, err := ask(ctx, n, n.loop.Announced)
+		if err != nil {
+			return false, err
+		}
+		if stands <= r.Within+time.Second || !sleepUntil(ctx, 20*time.Millisecond, 0) {
+			break
+		}
+	}
+	known := make(chan struct{})
+	var must bool
+	if err := n.call(ctx, func() {
+		n.loop.Restart(r.Within, r.Reason, func() { close(known) })
+		must = n.loop.MustBeTold()
+	}); err != nil {
+		return false, err
+	}
+	least := time.Now().Add(3 * n.cfg.Interconnect.Interval) // so often it has been said on every link
+	within := time.Until(least)
+	if must {
+		within = max(within, min(tellWait, r.Within/2))
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-known:
+		if !sleepUntil(ctx, time.Until(least), 0) {
+			return false, ctx.Err()
+		}
+		return true, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-timer.C:
+	}
+	up, err := ask(ctx, n, func() bool { return n.loop.State().Partner.Up })
+	if err == nil && must && !up {
+		err = fmt.Errorf("ORS-1064: %s has not confirmed that it waits for this agent; the agent goes on: %w", n.peer,
+			control.ErrRefused)
+	}
+	return up, err // one that is there and does not answer is of a version that knows of beats only
 }
 
 // Successor is what is to follow when Run has returned: nothing, where no restart was asked for; otherwise the program

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,11 +174,18 @@ func (p Pin) fits(kind string, v *version.Version) *Error {
 // choose finds the program that is to serve a kind: of those that are safe from others, as pinned, and fit the
 // constraint, the newest. Where there are several, those whose hash is not known are run to learn their version.
 func (h *Host) choose(ctx context.Context, kind string) (*candidate, *Error) {
-	return h.chooseBy(kind, func(c *candidate) (*description, *Error) { return h.describe(ctx, kind, c) })
+	return h.chooseBy(kind, h.against, func(c *candidate) (*description, *Error) { return h.describe(ctx, kind, c) })
 }
 
-// chooseBy is choose with what is to be done to learn about a program whose hash is not known.
-func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)) (*candidate, *Error) {
+// chooseAgain is choose for an operator's upgrade: a program that an upgrade has refused before is looked at again.
+func (h *Host) chooseAgain(ctx context.Context, kind string) (*candidate, *Error) {
+	return h.chooseBy(kind, h.failures, func(c *candidate) (*description, *Error) { return h.describe(ctx, kind, c) })
+}
+
+// chooseBy is choose with what speaks against a program, by its hash, and with what is to be done to learn about one
+// whose hash is not known.
+func (h *Host) chooseBy(kind string, against func(sum string) int,
+	ask func(*candidate) (*description, *Error)) (*candidate, *Error) {
 	paths, missing := h.files(kind)
 	if missing != nil {
 		return nil, missing
@@ -201,11 +209,11 @@ func (h *Host) chooseBy(kind string, ask func(*candidate) (*description, *Error)
 	}
 	alone := len(good) == 1
 	// One that could not say what it is when it was asked last is asked again only where no other one fits: it may take
-	// all its time again, and applications wait.
-	slices.SortStableFunc(good, func(a, b *candidate) int { return cmp.Compare(h.failures(a.sum), h.failures(b.sum)) })
+	// all its time again, and applications wait. One that an upgrade has refused comes after these.
+	slices.SortStableFunc(good, func(a, b *candidate) int { return cmp.Compare(against(a.sum), against(b.sum)) })
 	var fit []*candidate
 	for _, c := range good {
-		if len(fit) > 0 && h.failures(c.sum) > 0 {
+		if len(fit) > 0 && against(c.sum) > 0 {
 			break
 		}
 		err := h.learnVersion(kind, c, alone, ask)
@@ -229,6 +237,15 @@ func (h *Host) failures(sum string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failed[sum]
+}
+
+// against is what speaks against a program: how often it could not say what it is, and most of all that it was refused
+// when it was to take the place of another one.
+func (h *Host) against(sum string) int {
+	if h.refusalOf(sum) != "" {
+		return math.MaxInt
+	}
+	return h.failures(sum)
 }
 
 // answered notes whether a program could say what it is.

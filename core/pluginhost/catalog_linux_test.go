@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -434,6 +435,86 @@ func TestFailedUpgradeKeepsTheOldOne(t *testing.T) {
 				t.Errorf("answered by %s, %v", answer, err)
 			}
 		})
+	}
+}
+
+// TestWhatWasRefusedDoesNotServe: a program that an upgrade has refused serves neither when the one that does has died nor
+// with the next agent, as long as there is another one; an upgrade that accepts it ends that.
+func TestWhatWasRefusedDoesNotServe(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	ctx := background(t)
+	h.Start(ctx, []string{"good"})
+	put(t, h, "ors-plugin-good_2.0.0", "2.0.0")
+	refusal := errors.New("it does not accept\nthe configuration")
+	if err := h.Upgrade(ctx, "good", func(context.Context, *Candidate) error { return refusal }); !errors.Is(err, refusal) {
+		t.Fatal(err)
+	}
+	old := statusOf(t, h, "good")
+	if err := unix.Kill(old.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is started again", func() bool {
+		s := statusOf(t, h, "good")
+		return s.State == StateRunning && s.PID != old.PID
+	})
+	if s := statusOf(t, h, "good"); s.Version != "1.2.3" {
+		t.Fatalf("after a crash version %s serves", s.Version)
+	}
+	next := New(h.o) // of the next agent
+	next.lim = h.lim
+	if info, _, err := next.Describe(ctx, "good"); err != nil || info.GetVersion() != "1.2.3" {
+		t.Errorf("with the next agent: %v, %v", info, err)
+	}
+	all, err := next.Programs(ctx)
+	if err != nil || !slices.ContainsFunc(all, func(p Program) bool {
+		return p.Version == "2.0.0" && strings.Contains(p.Problem, "does not accept")
+	}) {
+		t.Errorf("%v, %+v", err, all)
+	}
+	if err := h.Upgrade(ctx, "good", acceptAll); err != nil || statusOf(t, h, "good").Version != "2.0.0" {
+		t.Errorf("upgrade: %v, %+v", err, statusOf(t, h, "good"))
+	}
+	if info, _, err := next.Describe(ctx, "good"); err == nil && info.GetVersion() == "1.2.3" {
+		t.Errorf("with the next agent, after it was accepted: %v", info.GetVersion())
+	}
+	if err := next.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUpgradedInPart: with a process for each application, an upgrade that ends in the midst says so.
+func TestUpgradedInPart(t *testing.T) {
+	h := newRig(t, quick, map[string]Pin{"good": {Isolate: true}}, "good")
+	ctx := background(t)
+	for _, name := range []string{"one", "two"} {
+		if _, err := h.Probe(ctx, "good", &pluginv1.ProbeRequest{Application: application(name, "", "")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, h, "ors-plugin-good", "2.0.0")
+	asked, refusal := 0, errors.New("not this one")
+	err := h.Upgrade(ctx, "good", func(context.Context, *Candidate) error {
+		if asked++; asked > 1 {
+			return refusal
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrPartly) || !errors.Is(err, refusal) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestWhatWasRefusedServesAlone: where there is no other program, one that was refused is better than none.
+func TestWhatWasRefusedServesAlone(t *testing.T) {
+	h := newRig(t, quick, nil, "good")
+	ctx := background(t)
+	c, refused := look("good", h.program("good"))
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	h.refuse(c.sum, "it was worse than another one")
+	if info, _, err := h.Describe(ctx, "good"); err != nil || info.GetVersion() != "1.2.3" {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,60 @@ func (h *Host) writeKnown(name string, raw []byte) error {
 	return nil
 }
 
+// That an upgrade has refused a program is kept, too: it must not serve after the next crash, or the next start of the
+// agent, because it is the newest.
+
+const refusedSuffix = ".refused"
+
+// refuse notes why a program does not serve. why "" forgives it.
+func (h *Host) refuse(sum, why string) {
+	h.mu.Lock()
+	if why == "" {
+		delete(h.refused, sum)
+	} else {
+		h.refused[sum] = why
+	}
+	h.mu.Unlock()
+	if h.o.KnownDir == "" {
+		return
+	}
+	var err error
+	if path := sum + refusedSuffix; why != "" {
+		err = h.writeKnown(path, []byte(why))
+	} else if err = os.Remove(filepath.Join(h.o.KnownDir, path)); errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		h.o.Log.Warn("whether a program was refused cannot be kept", "folder", h.o.KnownDir, "error", err)
+	}
+}
+
+// forgive lets all programs of a kind be chosen again.
+func (h *Host) forgive(kind string) {
+	paths, missing := h.files(kind)
+	if missing != nil {
+		return
+	}
+	for _, path := range paths {
+		if c, err := look(kind, path); err == nil {
+			h.refuse(c.sum, "")
+		}
+	}
+}
+
+// refusalOf is why a program was refused when it was to take the place of another one; empty: it was not.
+func (h *Host) refusalOf(sum string) string {
+	h.mu.Lock()
+	why := h.refused[sum]
+	h.mu.Unlock()
+	if why == "" && h.o.KnownDir != "" {
+		if raw, err := os.ReadFile(filepath.Join(h.o.KnownDir, sum+refusedSuffix)); err == nil {
+			why = strings.TrimSpace(string(raw)) + " " // also of an empty file
+		}
+	}
+	return why
+}
+
 // forgetSome removes the oldest descriptions when there are too many.
 func (h *Host) forgetSome() {
 	entries, err := os.ReadDir(h.o.KnownDir)
@@ -111,7 +166,8 @@ func (h *Host) forgetSome() {
 	}
 	var files []os.FileInfo
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), knownSuffix) {
+		if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), knownSuffix) ||
+			err == nil && strings.HasSuffix(e.Name(), refusedSuffix) {
 			files = append(files, info)
 		}
 	}
@@ -195,6 +251,10 @@ func (h *Host) programAt(ctx context.Context, kind, path string, chosen *candida
 		return p
 	}
 	p.Version, p.Protocol = d.info.GetVersion(), d.protocol
+	if why := h.refusalOf(c.sum); why != "" && !p.Chosen {
+		p.Problem = "an upgrade has refused it: " + strings.TrimSpace(why) + "; `orscore plugin upgrade " + kind +
+			"` asks it again"
+	}
 	if chosen == nil {
 		if _, err := h.choose(ctx, kind); err != nil {
 			p.Problem = err.Error()
@@ -222,7 +282,7 @@ func (h *Host) Describe(ctx context.Context, kind string) (*pluginv1.InfoRespons
 // Where several programs are there, all have to be known: another one might be the newest.
 func (h *Host) Known(kind string) (*pluginv1.InfoResponse, *pluginv1.Block, bool) {
 	all := true
-	c, err := h.chooseBy(kind, func(*candidate) (*description, *Error) {
+	c, err := h.chooseBy(kind, h.against, func(*candidate) (*description, *Error) {
 		all = false
 		return nil, &Error{Code: CodeVersion, Kind: kind, What: "its version is not known"}
 	})

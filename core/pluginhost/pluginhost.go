@@ -102,7 +102,8 @@ type Host struct {
 	instances map[string]*instance
 	sockets   *socketFolder
 	closed    bool
-	failed    map[string]int // by hash: programs that could not say what they are, and how often in a row
+	failed    map[string]int    // by hash: programs that could not say what they are, and how often in a row
+	refused   map[string]string // by hash: programs that an upgrade has refused, and why
 }
 
 // New makes a host. It starts nothing.
@@ -112,7 +113,7 @@ func New(o Options) *Host {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Host{o: o, lim: defaultLimits, ctx: ctx, cancel: cancel, instances: make(map[string]*instance),
-		failed: make(map[string]int)}
+		failed: make(map[string]int), refused: make(map[string]string)}
 }
 
 // Start launches the plugins of these kinds in parallel and returns when each has been tried once, or ctx ends. A

@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +35,9 @@ type replacement struct {
 	done   chan error // has room for the answer
 }
 
+// ErrPartly is in an error of Upgrade when processes of other applications have been upgraded before.
+var ErrPartly = errors.New("ORS-5014: processes of other applications were upgraded before")
+
 // Upgrade looks at the plugin folder anew and lets the program that is to serve a kind take the place of the one that
 // does. It is started beside that one; accept, asked with it, may refuse it. Calls under way are waited for, new ones
 // wait a moment; then the old process ends. When anything fails the old one goes on serving. Where none serves, the new
@@ -42,17 +46,19 @@ func (h *Host) Upgrade(ctx context.Context, kind string, accept func(context.Con
 	h.mu.Lock()
 	clear(h.failed) // an operator asks: each program is tried
 	h.mu.Unlock()
-	found := false
+	found := 0
 	for _, in := range h.all() {
 		if in.kind != kind {
 			continue
 		}
-		found = true
-		if err := in.upgrade(ctx, accept); err != nil {
+		if err := in.upgrade(ctx, accept); err != nil && found > 0 {
+			return fmt.Errorf("%w (%d): %w", ErrPartly, found, err)
+		} else if err != nil {
 			return err
 		}
+		found++
 	}
-	if !found {
+	if found == 0 {
 		return &Error{Code: CodeMissing, Kind: kind, What: "no application of this configuration is of that kind",
 			Next: "`orscore plugin list` shows all"}
 	}
@@ -69,6 +75,7 @@ func (in *instance) upgrade(ctx context.Context, accept func(context.Context, *C
 		}
 		in.mu.Unlock()
 		if !runs {
+			in.h.forgive(in.kind)
 			p, err := in.acquireAnew(ctx)
 			if err != nil {
 				return err
@@ -123,7 +130,7 @@ func (in *instance) launchBeside(ctx context.Context, p *process, r *replacement
 	within, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	c, failed := in.h.choose(within, in.kind)
+	c, failed := in.h.chooseAgain(within, in.kind)
 	if failed != nil {
 		return nil, failed
 	}
@@ -136,8 +143,12 @@ func (in *instance) launchBeside(ctx context.Context, p *process, r *replacement
 	}
 	if err := r.accept(within, &Candidate{q}); err != nil {
 		q.end(in.h.lim.stop, in.h.lim.dead)
+		if within.Err() == nil {
+			in.h.refuse(c.sum, err.Error())
+		}
 		return nil, err
 	}
+	in.h.refuse(c.sum, "")
 	return q, nil
 }
 

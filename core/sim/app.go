@@ -24,6 +24,10 @@ type hostGroup struct {
 	// faults, until when
 	mountFails, unmountFails, startsSlowly, startFails, hangs, ignoresStop, killFails time.Duration
 	writeGen                                                                          int32
+
+	heardTill time.Duration // the network hears the applications until then, where they run
+	heardFrom time.Duration // when the agent said that
+	heardLong bool          // and whether for longer than the partner's silence allows
 }
 
 // worker carries out one action of a group at a time; a newer one cancels it and runs when it has returned.

@@ -240,6 +240,7 @@ func (c *checker) mounts(h *host, u int) {
 // starts: applications of a group are about to be started.
 func (c *checker) starts(h *host, g int) {
 	w := c.w
+	c.heardThere(h, g)
 	if !h.groups[g].mounted {
 		w.violate("S2", "%v starts applications of group %d, which is not mounted", h.id, g)
 	}
@@ -248,6 +249,25 @@ func (c *checker) starts(h *host, g int) {
 		if x.group == g && x.key.Owner != h.id && c.sees(h, u) && w.now-x.changed > c.readsWithin(h) {
 			w.violate("S2", "%v starts applications of group %d without unit %d, since %v", h.id, g, u, w.now-x.changed)
 		}
+	}
+}
+
+// heardThere: what is heard on one server from now on must not be heard on the other one, whose agent is not there to
+// end it. Where an agent works, or has begun to end it, it sees that the storage is gone. Two cases are no agent's: the
+// beats with which it said last that it is here did not arrive, so that links failed as well; or it was taken for lost,
+// came back, said that it is here, and stopped again before it could see that the round was being finished.
+func (c *checker) heardThere(h *host, g int) {
+	w, o := c.w, c.w.other(h)
+	s := &o.groups[g]
+	arrived := c.heardAt[h.i] >= s.heardFrom-w.s.Pair.Interval.of()
+	back := h.up && h.loop.State().Partner.Losses > 1 && s.heardFrom >= h.moment(h.loop.State().Partner.LostAt)
+	if !s.running || o.frozen || w.now >= s.heardTill || w.now >= h.groups[g].heardTill ||
+		!s.heardLong && (!arrived || back) {
+		return
+	}
+	if !o.up || o.stopped() && o.loop.HoldsGroup(g) {
+		w.violate("A1", "applications of group %d are heard on %v, and those on %v for another %v", g, h.id, o.id,
+			s.heardTill-w.now)
 	}
 }
 

@@ -64,6 +64,12 @@ var broken = []struct {
 		a.groups[0].mounted = false
 		w.check.starts(a, 0)
 	}},
+	{"A1", "applications start while those of an agent that has ended are heard", func(w *world, a, b *host) {
+		a.die()
+		w.run(100*time.Millisecond, nil)
+		b.groups[0].running = true
+		b.hear(0, time.Second)
+	}},
 	{"S3", "a unit is released under a mount", func(w *world, a, _ *host) { w.put(0, w.units[0].key.Released(), a) }},
 	{"S4", "an owner's applications are killed without a reason", func(w *world, a, _ *host) {
 		w.run(10*time.Minute, nil)

@@ -264,9 +264,13 @@ func (w *world) operate(h *host, f *Fault) bool {
 	case "op-restart": // it may be heard or not, and be back in time or not
 		w.announce(h, f.For.of())
 		gen := h.gen
-		w.after(time.Duration(w.faultChance.Int64N(int64(2*w.s.Pair.Interval.of()))), func() {
+		w.after(time.Duration(w.faultChance.Int64N(int64(4*w.s.Pair.Interval.of()))), func() {
 			if h.gen == gen && h.up && !w.calm {
-				h.die()
+				if h.known || h.works() && !h.loop.MustBeTold() {
+					h.ends()
+				} else {
+					h.die()
+				}
 				w.comesBack(h, time.Duration(w.faultChance.Int64N(int64(f.For.of()+f.For.of()/4+1))))
 			}
 		})
@@ -276,9 +280,18 @@ func (w *world) operate(h *host, f *Fault) bool {
 	return true
 }
 
+// leave lets an agent of a settled pair announce its restart and end when the partner has that on record.
+func (w *world) leave(h *host, within time.Duration) {
+	w.announce(h, within)
+	if !w.run(w.s.Pair.Interval.of()*3+500*time.Millisecond, func() bool { return h.known }) && len(w.bad) == 0 {
+		w.violate("D2", "%v has announced a restart, and its partner does not have that on record", h.id)
+	}
+	h.ends()
+}
+
 // announce lets an agent tell its partner that it is restarted, and how long that takes at most.
 func (w *world) announce(h *host, within time.Duration) {
-	h.input(func() { h.loop.Do(func() { h.loop.Restart(within, "simulated") }) })
+	h.input(func() { h.loop.Do(func() { h.loop.Restart(within, "simulated", func() { h.known = true }) }) })
 }
 
 // mode is what an operator switches for the pair.

@@ -53,6 +53,7 @@ type host struct {
 	startedAt time.Duration
 	resumedAt time.Duration
 	parkedAt  time.Duration // the goodbye was begun; 0: not
+	known     bool          // the partner has the announced restart on record
 	leaveFor  time.Duration // after an orderly shutdown it comes back after so long
 	network   failover.Answer
 	// of a pause
@@ -123,7 +124,7 @@ func (h *host) boot() {
 	}
 	h.up, h.killIn, h.kick, h.wakeAt = true, -1, false, -1
 	h.stoppedUntil, h.starvedUntil, h.backlog = 0, 0, nil
-	h.startedAt, h.parkedAt, h.resumedAt = w.now, 0, -time.Hour
+	h.startedAt, h.parkedAt, h.resumedAt, h.known = w.now, 0, -time.Hour, false
 	clear(h.moves)
 	for g := range h.groups {
 		h.groups[g].work = worker{token: h.groups[g].work.token + 1}
@@ -131,7 +132,8 @@ func (h *host) boot() {
 	}
 	h.loop = loop.New(loop.Options{Config: h.cfg, Hard: hard, World: h, Log: nobodyListens, Version: "sim",
 		StatusEvery: h.w.s.Pair.Status.of(),
-		BootID:      h.bootID, Uptime: w.now - h.onAt, Incarnation: incarnation, Decided: w.decided})
+		BootID:      h.bootID, Uptime: func() time.Duration { return h.w.now - h.onAt },
+		Incarnation: incarnation, Decided: w.decided})
 	h.ledger = w.openLedger(h, incarnation)
 	h.enter(func() {
 		h.loop.Begin()
@@ -181,16 +183,59 @@ func (h *host) enter(f func()) {
 		return
 	}
 	h.inside = true
+	h.loop.Do(func() {}) // whatever comes, the loop looks first whether it is late
 	f()
 	h.inside = false
 	if !h.up {
 		return
 	}
+	h.renew()
 	if h.kick {
 		h.kickAll()
 	}
 	h.w.check.stepped(h)
 	h.arm()
+}
+
+// renew lets what is here be heard for another while, as core/node does after each turn of the loop.
+func (h *host) renew() {
+	short := h.w.now + loop.LeaseLength(&h.cfg.Interconnect)
+	done := true
+	for g := range h.groups {
+		if h.loop.MayServe(g) {
+			h.hear(g, h.loop.LeaseFor())
+		}
+		done = done && !(h.loop.HoldsGroup(g) && h.groups[g].heardTill > short)
+	}
+	if done && h.loop.Waited() {
+		h.inside = true
+		h.loop.Returned()
+		h.inside = false
+	}
+}
+
+// hear lets the applications of a group be heard for another while.
+func (h *host) hear(g int, d time.Duration) {
+	s := &h.groups[g]
+	silent := h.w.now >= s.heardTill
+	s.heardFrom, s.heardTill = h.w.now, h.w.now+d
+	s.heardLong = d > loop.LeaseLength(&h.cfg.Interconnect)
+	if silent && s.running {
+		h.w.check.heardThere(h, g)
+	}
+}
+
+// ends lets the agent end in order for a restart that it has announced: its last word is for how long what it leaves
+// may be heard.
+func (h *host) ends() {
+	if last := h.loop.LastLease(); h.works() && last > 0 {
+		for g := range h.groups {
+			if h.loop.MayServe(g) {
+				h.hear(g, last)
+			}
+		}
+	}
+	h.die()
 }
 
 // arm has the loop woken when it wants to be.

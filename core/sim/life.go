@@ -166,10 +166,10 @@ func (w *world) restarted(h *host) {
 	away := w.s.Pair.Timeout.of() / 2
 	if w.faultChance.IntN(2) == 0 {
 		away *= 4
-		w.announce(h, w.s.Pair.Timeout.of()*3)
-		w.run(w.s.Pair.Interval.of()+100*time.Millisecond, nil)
+		w.leave(h, w.s.Pair.Timeout.of()*3+time.Second)
+	} else {
+		h.die()
 	}
-	h.die()
 	w.run(time.Duration(w.faultChance.Int64N(int64(away))), nil)
 	h.boot()
 	w.settle("after a restart of an agent")
@@ -196,8 +196,8 @@ func (w *world) death(h *host) {
 		moved = moved || w.owner(g) == h.id
 	}
 	budget := w.budget(o)
-	if back := h.loop.BackIn(); back > 0 {
-		budget += back + time.Second // it has announced an absence, in whole seconds, and is waited for
+	if back := h.loop.State().BackAt; back > 0 {
+		budget += h.moment(back) - w.now + time.Second // it has announced an absence, in whole seconds, and is waited for
 	}
 	if w.s.Away {
 		budget += w.away(o, h.powerOff)
@@ -229,9 +229,7 @@ func (w *world) death(h *host) {
 func (w *world) away(h *host, meanwhile func()) time.Duration {
 	t := w.s.Pair.Timeout.of()
 	end := w.now + 8*t + time.Second
-	w.announce(h, end-w.now)
-	w.run(w.s.Pair.Interval.of()+100*time.Millisecond, nil)
-	h.die()
+	w.leave(h, end-w.now)
 	w.run(time.Duration(w.faultChance.Int64N(int64(t))), nil)
 	meanwhile()
 	w.run(time.Duration(w.faultChance.Int64N(int64(4*t))), nil)

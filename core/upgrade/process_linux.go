@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -56,6 +57,26 @@ func (p *process) release() { _ = unix.Close(p.fd) }
 
 // program is the file that the process executes now, whatever has become of its name.
 func (p *process) program() string { return p.proc("exe") }
+
+// runs says whether the process executes a file.
+func (p *process) runs(file string) bool {
+	a, err := os.Stat(p.program())
+	b, errB := os.Stat(file)
+	return err == nil && errB == nil && os.SameFile(a, b) && !p.ended()
+}
+
+// lock keeps a second upgrade of a program away until unlock is called, or this process ends.
+func lock(program string) (unlock func(), err error) {
+	dir, err := os.Open(filepath.Dir(program))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = dir.Close()
+		return nil, fmt.Errorf("the folder %s is locked: %w", dir.Name(), err)
+	}
+	return func() { _ = dir.Close() }, nil
+}
 
 // ended says whether the process has ended.
 func (p *process) ended() bool { return p.wait(0) }

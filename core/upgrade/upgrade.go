@@ -38,7 +38,7 @@ type Result struct {
 	To      string        // version
 	Program string        // that is in place now
 	Kept    string        // the one before
-	Away    time.Duration // from the request to the new agent's being at work
+	Away    time.Duration // from the old agent's last word to the new one's being at work
 }
 
 const (
@@ -46,11 +46,20 @@ const (
 	checkWait   = time.Minute      // of the new program, for its check of the configuration
 	managerWait = 5 * time.Second  // a service manager has so long, at most, to start an agent again
 	leastWait   = 2 * time.Second  // and at least so long
+	orderWait   = 2 * time.Second  // of a new agent that is asked to make room for the old one
 	poll        = 50 * time.Millisecond
+
+	// Least is the shortest announced time that leaves room for the way back: half of it for the new agent, the rest for
+	// its end, a service manager's start, and the old agent's.
+	Least = 8 * time.Second
 )
 
 // Run upgrades the agent that answers. An error that wraps control.ErrRefused says that nothing was changed.
 func Run(ctx context.Context, o Options) (Result, error) {
+	if o.Within < Least {
+		return Result{}, refused("within %v no old agent could be put in place again should the new one fail; "+
+			"right would be %v at least", o.Within, Least)
+	}
 	before, err := look(ctx, o)
 	if err != nil {
 		return Result{}, err
@@ -60,6 +69,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return Result{}, refused("the agent's process cannot be held: %w", err)
 	}
 	defer old.release()
+	unlock, err := lock(before.self.Program)
+	if err != nil {
+		return Result{}, refused("another upgrade is under way: %w", err)
+	}
+	defer unlock()
 	if again, err := look(ctx, o); err != nil || again.self.PID != before.self.PID {
 		return Result{}, errors.Join(refused("the agent has just been restarted; try again"), err)
 	}
@@ -79,17 +93,19 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return res, refused("the new program cannot be put in place: %w", err)
 	}
 	o.Tell(fmt.Sprintf("it is in place as %s; the one before is kept as %s", res.Program, res.Kept))
-	began := time.Now()
-	text, err := o.handOver(ctx, res.Program)
+	end := time.Now().Add(o.Within) // the partner waits until then, or for a moment longer
+	text, err := o.handOver(ctx, control.RestartRequest{Within: o.Within, Reason: o.Reason, Program: res.Program})
 	if err != nil {
 		back := safefile.Back(res.Program)
 		return res, errors.Join(fmt.Errorf("the agent did not hand over and goes on: %w", err), back)
 	}
+	began := time.Now()
 	o.Tell(text)
 	// From here on the server has no agent for a moment: this must end well or be undone, whoever leaves.
 	ctx = context.WithoutCancel(ctx)
-	if err := o.comesUp(ctx, before, old, about.Version, began.Add(o.Within/2)); err != nil {
-		return res, o.wayBack(ctx, res, old, before, err)
+	newest, err := o.comesUp(ctx, before, old, res, began.Add(end.Sub(began)/2))
+	if err != nil {
+		return res, o.wayBack(ctx, res, old, newest, end, err)
 	}
 	res.Away = time.Since(began)
 	return res, nil
@@ -168,41 +184,44 @@ func (o Options) prove(ctx context.Context, staged string, old *process, before 
 }
 
 // handOver asks the agent to become the program.
-func (o Options) handOver(ctx context.Context, program string) (string, error) {
+func (o Options) handOver(ctx context.Context, r control.RestartRequest) (string, error) {
 	c, err := o.Dial(ctx)
 	if err != nil {
 		return "", err
 	}
-	text, err := c.Restart(ctx, control.RestartRequest{Within: o.Within, Reason: o.Reason, Program: program})
+	text, err := c.Restart(ctx, r)
 	return text, errors.Join(err, c.Close())
 }
 
-// comesUp waits until an agent of the version is at work in the process and has everything that ran before.
-func (o Options) comesUp(ctx context.Context, before seen, p *process, version string, until time.Time) error {
+// comesUp waits until the new agent is at work in the process and has everything that ran before. It returns the number
+// of the newest start that was seen.
+func (o Options) comesUp(ctx context.Context, before seen, p *process, res Result, until time.Time) (int, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	why := errors.New("it did not answer")
+	within := time.Until(until).Round(time.Second / 10)
+	why, newest := errors.New("it did not answer"), before.self.Incarnation
 	for {
 		now, err := look(ctx, o)
 		if err == nil {
-			err = now.continues(before, version)
+			newest = max(newest, now.self.Incarnation)
+			err = now.continues(before, res.To)
+		}
+		if now.self.Incarnation > before.self.Incarnation && p.runs(res.Kept) {
+			return newest, fmt.Errorf("version %s goes on: the new program could not be run", now.self.Version)
 		}
 		if err == nil {
-			return nil
+			return newest, nil
 		}
 		if ctx.Err() == nil {
 			why = err // the answer to a question that was cut short says nothing
 		}
-		if now.self.Incarnation > before.self.Incarnation && now.self.Version != version {
-			return fmt.Errorf("version %s goes on: the new program could not be run", now.self.Version)
-		}
 		if p.ended() {
-			return errors.New("its process has ended")
+			return newest, errors.New("its process has ended")
 		}
 		select {
 		case <-time.After(poll):
 		case <-ctx.Done():
-			return fmt.Errorf("it was not at work within %v: %w", o.Within/2, why)
+			return newest, fmt.Errorf("it was not at work within %v: %w", within, why)
 		}
 	}
 }
@@ -229,46 +248,88 @@ func (s seen) continues(before seen, version string) error {
 			return fmt.Errorf("group %s is %s, it was %s", g.Name, now, g.Phase)
 		}
 	}
-	if !took && before.status.Verdict == "alive" && s.status.Verdict != "alive" {
+	switch {
+	case took:
+	case before.heard() && !s.heard():
 		return fmt.Errorf("it has not heard its partner yet: %s", s.status.VerdictWhy)
+	case before.status.Agreed && !s.status.Agreed:
+		return errors.New("it does not agree with its partner yet")
 	}
 	return nil
 }
 
-// wayBack puts the old program in place again and sees to it that it runs.
-func (o Options) wayBack(ctx context.Context, res Result, p *process, before seen, why error) error {
+// heard says whether the agent hears its partner, on every link or not.
+func (s seen) heard() bool {
+	return slices.Contains([]string{"alive", "cable-fault"}, s.status.Verdict)
+}
+
+// wayBack puts the old program in place again and sees to it that it runs, before the announced time ends. newest is
+// the number of the newest start that was seen.
+func (o Options) wayBack(ctx context.Context, res Result, p *process, newest int, end time.Time, why error) error {
 	o.Tell(fmt.Sprintf("the new agent is not at work: %v; the way back begins", why))
 	failed := fmt.Errorf("ORS-7052: version %s is not at work: %w", res.To, why)
 	if err := safefile.Back(res.Program); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and the old program cannot be put in place: %w", failed, err)
 	}
 	o.Tell(fmt.Sprintf("version %s is in place again as %s", res.From, res.Program))
-	if now, err := look(ctx, o); err == nil && now.self.Version == res.From {
-		return fmt.Errorf("%w; version %s goes on", failed, res.From)
+	short, cancel := context.WithTimeout(ctx, orderWait)
+	now, err := look(short, o)
+	cancel()
+	if err == nil {
+		newest = max(newest, now.self.Incarnation)
+		if p.runs(res.Program) {
+			return fmt.Errorf("%w; version %s goes on", failed, res.From)
+		}
+		if o.makesRoom(ctx, res, p, newest, end) {
+			return fmt.Errorf("%w; version %s runs again", failed, res.From)
+		}
 	}
 	if err := p.kill(ctx); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and its process cannot be ended: %w", failed, err)
 	}
 	manager := max(min(o.Within/4, managerWait), leastWait)
-	if o.returns(ctx, before, res.From, manager) == nil { // a service manager was quicker
+	if o.returns(ctx, newest, res.From, manager) == nil { // a service manager was quicker
 		return fmt.Errorf("%w; version %s runs again", failed, res.From)
 	}
 	if err := p.startAgain(res.Program); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and the old program cannot be started: %w", failed, err)
 	}
-	if err := o.returns(ctx, before, res.From, max(o.Within/2, managerWait)); err != nil {
+	if err := o.returns(ctx, newest, res.From, max(o.Within/2, managerWait)); err != nil {
 		return fmt.Errorf("ORS-7053: %w; and version %s does not come back: %w", failed, res.From, err)
 	}
 	return fmt.Errorf("%w; version %s runs again", failed, res.From)
 }
 
-// returns waits until an agent of the old version answers.
-func (o Options) returns(ctx context.Context, before seen, version string, within time.Duration) error {
+// makesRoom asks a new agent that answers to become the old one in order, for as long as the partner still waits, and
+// says whether it has. An agent that does not is killed.
+func (o Options) makesRoom(ctx context.Context, res Result, p *process, newest int, end time.Time) bool {
+	left := time.Until(end).Truncate(time.Second)
+	if left < 2*orderWait {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, orderWait)
+	defer cancel()
+	if _, err := o.handOver(ctx, control.RestartRequest{Within: left, Reason: o.Reason + ": the way back",
+		Program: res.Program}); err != nil {
+		return false
+	}
+	for !p.runs(res.Program) {
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return o.returns(context.WithoutCancel(ctx), newest, res.From, left/2) == nil
+}
+
+// returns waits until an agent of the old version answers that was started after the start of a number.
+func (o Options) returns(ctx context.Context, after int, version string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		now, err := look(ctx, o)
-		if err == nil && now.self.Version == version && now.self.Incarnation > before.self.Incarnation {
+		if err == nil && now.self.Version == version && now.self.Incarnation > after {
 			return nil
 		}
 		select {

@@ -63,9 +63,6 @@ func (lp *Loop) onBeat(e interconnect.Event) {
 	if ev := lp.evidence(lp.now()); !sameEvidence(ev, lp.state.Partner.Evidence) {
 		lp.step(failover.Event{Kind: failover.Seen, Evidence: ev})
 	}
-	if lp.deaf {
-		lp.backAt, lp.deaf = time.Time{}, false
-	}
 	b := e.Beat
 	digest := binary.BigEndian.Uint32(lp.cfg.Digest[:4])
 	lp.view.partnerConfig(b.Config != digest)
@@ -83,7 +80,8 @@ func (lp *Loop) onSession(e interconnect.Event) {
 	case boot == 0 && inc == 0:
 		lp.record(store.Record{Kind: "link", Step: "session", Text: "The partner has proved the key."})
 	case boot != e.PeerBoot:
-		lp.step(failover.Event{Kind: failover.PeerStarted, Text: "The partner has been started anew: another boot id."})
+		lp.step(failover.Event{Kind: failover.PeerStarted, Rebooted: true,
+			Text: "The partner has been started anew: another boot id."})
 	case inc != e.PeerIncarnation:
 		lp.step(failover.Event{Kind: failover.PeerStarted, Text: fmt.Sprintf(
 			"The partner's agent has been restarted (start %d).", e.PeerIncarnation)})
@@ -172,7 +170,7 @@ func (lp *Loop) publishBeat() {
 		Boot: BootHash(lp.o.BootID), Incarnation: uint16(lp.o.Incarnation),
 		HearsYou: s.Partner.Evidence.Beats() != failover.BeatsNone && !s.Partner.Lost,
 		Leaving:  s.Leaving, Losses: s.Partner.Losses, Promised: s.Hard.Promised, Common: s.Hard.Common,
-		Maintenance: s.InMaintenance(), Restarting: wholeSeconds(lp.backAt.Sub(lp.now())),
+		Maintenance: s.InMaintenance(), Restarting: wholeSeconds(lp.Announced()),
 		HeldUnit: uint8(unit), Config: binary.BigEndian.Uint32(lp.cfg.Digest[:4]),
 	}
 	if len(s.Hard.Units) > 0 {
@@ -182,9 +180,7 @@ func (lp *Loop) publishBeat() {
 }
 
 // wholeSeconds rounds up, as the wire does: what counts down must not make another beat of each moment.
-func wholeSeconds(d time.Duration) time.Duration {
-	return (max(d, 0) + time.Second - 1).Truncate(time.Second)
-}
+func wholeSeconds(d time.Duration) time.Duration { return (d + time.Second - 1).Truncate(time.Second) }
 
 // noteVerdict records a change of the verdict with its evidence.
 func (lp *Loop) noteVerdict(before *failover.State) {

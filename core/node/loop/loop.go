@@ -21,6 +21,7 @@ import (
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/interconnect"
 	"github.com/orscore/ors/core/store"
+	"github.com/orscore/ors/internal/bootclock"
 )
 
 // World is what a Loop acts on. No method waits, but SaveHard for the disk.
@@ -54,10 +55,10 @@ type Options struct {
 	World       World
 	Log         hclog.Logger
 	Version     string
-	BootID      string         // of this run of the operating system
-	Uptime      time.Duration  // of the operating system, now
-	Incarnation int            // of the agent
-	Process     control.Server // what status shows of the agent's process: pid, program, protocol
+	BootID      string               // of this run of the operating system
+	Uptime      func() time.Duration // of the operating system, suspensions included
+	Incarnation int                  // of the agent
+	Process     control.Server       // what status shows of the agent's process: pid, program, protocol
 	// Arrivals is what was told last of each group, by the agent before this one.
 	Arrivals []arrival.Notice
 	// StatusEvery is how often the partner is told how things are here when no phase has changed; 0: once a second.
@@ -96,10 +97,11 @@ type Loop struct {
 	lastTold    time.Time
 	toldPhases  []failover.Phase
 	silentWas   map[string]bool
-	modeToldAt  time.Time            // when the partner was told the mode last
-	peerMode    modeWord             // as the partner has told it
-	backAt      time.Time            // until when the partner was told to wait: this agent is being restarted
-	deaf        bool                 // … or the one before was, and the partner has not been heard since
+	modeToldAt  time.Time     // when the partner was told the mode last
+	peerMode    modeWord      // as the partner has told it
+	kept        failover.Hard // as on disk
+	keptWorks   bool          // the newest try to write what nothing depends on
+	announced   announcement
 	lines       failover.Answer      // modem lines
 	wantedMoves int                  // by the decision itself
 	peerHad     []bool               // by group: the partner was seen to own it since it was here last
@@ -109,18 +111,18 @@ type Loop struct {
 // New returns the logic of an agent that has just been started. It does nothing before Begin.
 func New(o Options) *Loop {
 	lp := &Loop{
-		o: o, w: o.World, cfg: o.Config, start: o.World.Now(), params: ParamsFor(o.Config),
+		o: o, w: o.World, cfg: o.Config, params: ParamsFor(o.Config), kept: o.Hard, keptWorks: true,
 		self: o.Config.ServerName(o.Config.Self), peer: o.Config.ServerName(o.Config.Self.Other()),
 		moves: map[uint64]*moveWait{}, results: map[uint64]MoveResult{}, silentWas: map[string]bool{},
 	}
-	lp.params.Boot, lp.params.Uptime = BootHash(o.BootID), failover.Tick(o.Uptime/time.Millisecond)
 	if lp.o.StatusEvery == 0 {
 		lp.o.StatusEvery = time.Second
 	}
-	lp.state = failover.New(&lp.params, o.Hard, lp.ticks())
-	if back := lp.state.Hard.BackBy - lp.params.Uptime; back > lp.state.Now {
-		lp.backAt, lp.deaf = lp.When(back), true
+	if lp.o.Uptime == nil {
+		lp.o.Uptime = bootclock.Now
 	}
+	lp.params.Boot = BootHash(o.BootID)
+	lp.anew()
 	var names []string
 	for _, l := range o.World.Links() {
 		names = append(names, l.Name)
@@ -134,8 +136,24 @@ func New(o Options) *Loop {
 	return lp
 }
 
-// Begin tells the world that the agent has started. From then on, OnTime is due whenever Next has come.
+// anew is the decision of an agent that starts now.
+func (lp *Loop) anew() {
+	lp.start = lp.w.Now()
+	lp.params.Uptime = lp.uptime() - lp.ticks()
+	lp.state = failover.New(&lp.params, lp.o.Hard, lp.ticks())
+}
+
+// FirstBeat sets what beats say until Begin: an agent that is heard before it has decided anything must not take back
+// what the one before has announced.
+func (lp *Loop) FirstBeat() {
+	lp.anew()
+	lp.publishBeat()
+}
+
+// Begin tells the world that the agent has started: its time counts from now on. From then on, OnTime is due whenever
+// Next has come.
 func (lp *Loop) Begin() {
+	lp.anew()
 	lp.record(store.Record{Kind: "agent", Step: "started", Text: fmt.Sprintf(
 		"The agent of %s has started: version %s, start %d.", lp.self, lp.o.Version, lp.o.Incarnation)})
 	lp.publishBeat()
@@ -159,6 +177,9 @@ func (lp *Loop) now() time.Time { return lp.w.Now() }
 func (lp *Loop) ticks() failover.Tick {
 	return failover.Tick(lp.now().Sub(lp.start)/time.Millisecond) + 1
 }
+
+// uptime is this moment on the clock of the operating system's run.
+func (lp *Loop) uptime() failover.Tick { return failover.Tick(lp.o.Uptime() / time.Millisecond) }
 
 // When turns a moment of the decision's clock into time.
 func (lp *Loop) When(t failover.Tick) time.Time {
@@ -190,12 +211,12 @@ func (lp *Loop) step(e failover.Event) bool {
 // take lets one event into the decision: hard state first, then the beat, then the actions. Where it cannot be written,
 // only what needs no record is done; what would have been done besides is asked for again by time, or owed.
 func (lp *Loop) take(e failover.Event) bool {
-	e.At = lp.ticks()
+	e.At, e.Uptime = lp.ticks(), lp.uptime()
 	e.Text = strings.ToValidUTF8(e.Text, "\uFFFD") // what is on record comes back as it was
 	next, actions := failover.Step(&lp.params, lp.state, e)
 	taken, unrecorded := true, false
 	if !next.Hard.Equal(lp.state.Hard) {
-		if err := lp.w.SaveHard(next.Hard); err != nil {
+		if err := lp.keep(next.Hard); err != nil {
 			lp.hardFailed(err)
 			unrecorded = true
 			if next, actions, taken = failover.StepUnrecorded(&lp.params, lp.state, e); !taken {
@@ -220,10 +241,8 @@ func (lp *Loop) take(e failover.Event) bool {
 		}
 		lp.act(a)
 	}
-	if next.Hard.Equal(before.Hard) && !next.Hard.Same(before.Hard) {
-		if err := lp.w.SaveHard(next.Hard); err != nil { // worth keeping, but nothing depends on it
-			lp.o.Log.Warn("what the decision would like to remember was not written", "error", err)
-		}
+	if !next.Hard.Same(before.Hard) {
+		lp.keepRest()
 	}
 	lp.w.Changed()
 	for _, a := range wanted {
@@ -231,6 +250,27 @@ func (lp *Loop) take(e failover.Event) bool {
 	}
 	lp.decisions.id = ""
 	return taken
+}
+
+// keep writes the hard state.
+func (lp *Loop) keep(h failover.Hard) error {
+	err := lp.w.SaveHard(h)
+	if err == nil {
+		lp.kept = h
+	}
+	return err
+}
+
+// keepRest writes what is worth keeping and no action waits for. What could not be written is tried again with time.
+func (lp *Loop) keepRest() {
+	if lp.state.Hard.Same(lp.kept) {
+		return
+	}
+	err := lp.keep(lp.state.Hard)
+	if err != nil && lp.keptWorks {
+		lp.o.Log.Warn("what the decision would like to remember was not written", "error", err)
+	}
+	lp.keptWorks = err == nil
 }
 
 // owe keeps an event that could not be recorded and that nobody will say again.
@@ -280,7 +320,7 @@ func (lp *Loop) hardFailed(err error) {
 
 // Writable finds out whether the hard state can be written, by writing it as it is once more.
 func (lp *Loop) Writable() error {
-	err := lp.w.SaveHard(lp.state.Hard)
+	err := lp.keep(lp.state.Hard)
 	if err != nil {
 		lp.hardFailed(err)
 	} else {
@@ -356,14 +396,15 @@ func (lp *Loop) settleDoubt() {
 // Holds says whether this server holds a group: something of it may run here.
 func (lp *Loop) Holds() bool {
 	for g := range lp.state.Groups {
-		if lp.holds(g) {
+		if lp.HoldsGroup(g) {
 			return true
 		}
 	}
 	return false
 }
 
-func (lp *Loop) holds(g int) bool {
+// HoldsGroup says whether something of a group may run here.
+func (lp *Loop) HoldsGroup(g int) bool {
 	switch lp.state.Groups[g].Phase {
 	case failover.Attaching, failover.Starting, failover.Active, failover.Stopping, failover.Detaching, failover.Faulted:
 		return true
@@ -373,7 +414,7 @@ func (lp *Loop) holds(g int) bool {
 
 // MayServe says whether the applications of a group may be heard on the network: the group is held here, and that was
 // proven anew since this server was late last.
-func (lp *Loop) MayServe(g int) bool { return lp.holds(g) && !lp.doubt[g] }
+func (lp *Loop) MayServe(g int) bool { return lp.HoldsGroup(g) && !lp.doubt[g] }
 
 // OnTime does what time asks for. Whoever drives the loop calls it when Next has come, and may call it earlier.
 func (lp *Loop) OnTime() {
@@ -395,6 +436,8 @@ func (lp *Loop) OnTime() {
 		lp.TellStatus()
 		lp.tellMode()
 		lp.resendMoves()
+		lp.tellAway()
+		lp.keepRest()
 	}
 }
 

@@ -3,7 +3,6 @@ package loop
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/orscore/ors/core/failover"
 	"github.com/orscore/ors/core/store"
@@ -135,23 +134,6 @@ func (lp *Loop) GroupOwner(g int) failover.Server {
 // Shutdown begins this server's orderly end: applications are stopped, drives unmounted, the storage stays. It has been
 // carried out when NotParked names no group.
 func (lp *Loop) Shutdown() { lp.step(failover.Event{Kind: failover.OpShutdown}) }
-
-// Restart announces that this agent ends and is back within so long: the partner takes nothing over before.
-func (lp *Loop) Restart(within time.Duration, reason string) {
-	lp.record(store.Record{Kind: "operator", Step: "restart", Why: reason,
-		Text: "The agent is to be restarted, and back within " + within.String() + "."})
-	lp.backAt, lp.deaf = lp.now().Add(within), false // a partner that is not heard has been told of no more than before
-	lp.step(failover.Event{Kind: failover.OpRestart, Left: failover.Tick(within / time.Millisecond)})
-}
-
-// BackIn is how much is left of an absence that the partner was told of and that it could hear, by this agent or, while
-// the partner has not been heard since, by the one before; 0: none.
-func (lp *Loop) BackIn() time.Duration {
-	if !lp.state.Partner.Up && !lp.deaf {
-		return 0
-	}
-	return max(0, lp.backAt.Sub(lp.now()))
-}
 
 // NotParked names the groups that an orderly shutdown still waits for.
 func (lp *Loop) NotParked() string {

@@ -17,6 +17,8 @@ const (
 	msgMoveResult uint8 = 4 // MoveResult
 	msgMode       uint8 = 5 // modeWord
 	msgClear      uint8 = 6 // clearWord: an operator has cleared a group on the sender
+	msgAway       uint8 = 7 // awayWord: the sender's agent is to be restarted
+	msgWaits      uint8 = 8 // waitWord: that is on record at the sender
 )
 
 // peerStatus is what a server tells its partner of itself, for status.
@@ -119,6 +121,16 @@ func (lp *Loop) onMessage(m interconnect.Message) {
 		var w modeWord
 		if json.Unmarshal(m.Body, &w) == nil {
 			lp.onMode(w)
+		}
+	case msgAway:
+		var w awayWord
+		if json.Unmarshal(m.Body, &w) == nil {
+			lp.onAway(w)
+		}
+	case msgWaits:
+		var w waitWord
+		if json.Unmarshal(m.Body, &w) == nil {
+			lp.onWaits(w)
 		}
 	case msgMoveResult:
 		var r MoveResult
