@@ -304,10 +304,10 @@ func (o Options) wayBack(ctx context.Context, res Result, p *process, newest int
 // says whether it has. An agent that does not is killed.
 func (o Options) makesRoom(ctx context.Context, res Result, p *process, newest int, end time.Time) bool {
 	left := time.Until(end).Truncate(time.Second)
-	if left < 2*orderWait {
+	if left < 2*time.Second {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, orderWait)
+	ctx, cancel := context.WithTimeout(ctx, min(orderWait, left/4)) // the rest is for the other way
 	defer cancel()
 	if _, err := o.handOver(ctx, control.RestartRequest{Within: left, Reason: o.Reason + ": the way back",
 		Program: res.Program}); err != nil {
