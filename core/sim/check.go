@@ -24,6 +24,7 @@ type checker struct {
 	modeSeq  [2]uint32
 	wokenAt  [2]time.Duration
 	woken    [2]int             // how often at that moment
+	byItself []time.Duration    // by group: when a switch has moved a unit of it last
 	askedAt  []time.Duration    // by group: newest planned move or shutdown
 	disturb  [2][]time.Duration // by unit: until when a server's way to the switch was no good
 	journeys []journey          // by group
@@ -50,7 +51,7 @@ func (c *checker) init(w *world) {
 		}
 		c.heardAt[i] = -time.Hour
 	}
-	c.askedAt, c.journeys = make([]time.Duration, n), make([]journey, n)
+	c.askedAt, c.byItself, c.journeys = make([]time.Duration, n), make([]time.Duration, n), make([]journey, n)
 	for g := range c.askedAt {
 		c.askedAt[g] = -time.Hour
 	}
@@ -77,7 +78,7 @@ func (c *checker) swap(u int, key failover.Key, by *host) {
 	w := c.w
 	x := &w.units[u]
 	if by == nil {
-		c.askedAt[x.group] = w.now
+		c.askedAt[x.group], c.byItself[x.group] = w.now, w.now
 		return
 	}
 	g := &by.groups[x.group]
@@ -253,15 +254,16 @@ func (c *checker) starts(h *host, g int) {
 }
 
 // heardThere: what is heard on one server from now on must not be heard on the other one, whose agent is not there to
-// end it. Where an agent works, or has begun to end it, it sees that the storage is gone. Two cases are no agent's: the
-// beats with which it said last that it is here did not arrive, so that links failed as well; or it was taken for lost,
-// came back, said that it is here, and stopped again before it could see that the round was being finished.
+// end it. Where an agent works, or has begun to end it, it sees that the storage is gone. Three cases are no agent's:
+// the switch has moved the storage by itself; the beats with which it said last that it is here did not arrive, so that
+// links failed as well; or it was taken for lost, came back, said that it is here, and stopped again before it could
+// see that the round was being finished.
 func (c *checker) heardThere(h *host, g int) {
 	w, o := c.w, c.w.other(h)
 	s := &o.groups[g]
 	arrived := c.heardAt[h.i] >= s.heardFrom-w.s.Pair.Interval.of()
 	back := h.up && h.loop.State().Partner.Losses > 1 && s.heardFrom >= h.moment(h.loop.State().Partner.LostAt)
-	if !s.running || o.frozen || w.now >= s.heardTill || w.now >= h.groups[g].heardTill ||
+	if !s.running || o.frozen || c.byItself[g] >= s.heardFrom || w.now >= s.heardTill || w.now >= h.groups[g].heardTill ||
 		!s.heardLong && (!arrived || back) {
 		return
 	}

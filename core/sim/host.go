@@ -44,7 +44,8 @@ type host struct {
 	wakeAt    time.Duration // the pending happening that wakes the loop; negative: none
 	beatAt    []time.Duration
 	kick      bool
-	inside    bool // the loop is at work
+	begun     bool // the loop is, and …
+	inside    bool // … is at work
 	killIn    int  // the agent is killed before so many actions more; negative: it is not
 	lastRead  []time.Duration
 	moves     map[uint64]time.Duration // planned moves that have not ended: when they must have
@@ -122,7 +123,7 @@ func (h *host) boot() {
 		w.violate("model", "an endpoint cannot be made: %v", err)
 		return
 	}
-	h.up, h.killIn, h.kick, h.wakeAt = true, -1, false, -1
+	h.up, h.begun, h.killIn, h.kick, h.wakeAt = true, false, -1, false, -1
 	h.stoppedUntil, h.starvedUntil, h.backlog = 0, 0, nil
 	h.startedAt, h.parkedAt, h.resumedAt, h.known = w.now, 0, -time.Hour, false
 	clear(h.moves)
@@ -183,8 +184,11 @@ func (h *host) enter(f func()) {
 		return
 	}
 	h.inside = true
-	h.loop.Do(func() {}) // whatever comes, the loop looks first whether it is late
+	if h.begun {
+		h.loop.Do(func() {}) // whatever comes, the loop looks first whether it is late
+	}
 	f()
+	h.begun = true
 	h.inside = false
 	if !h.up {
 		return
