@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,6 +127,13 @@ func (s *slot) run(op *operation, act func(context.Context, *operation) (any, er
 	op.result, op.err = result, err
 	op.mu.Unlock()
 	close(op.done)
+}
+
+// starting says whether a start is under way.
+func (s *slot) starting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.live, func(op *operation) bool { return op.verb == verbStart })
 }
 
 // startJob is called from within an operation, which holds the turn.

@@ -215,11 +215,15 @@ func (s *server) Recover(ctx context.Context, r *pluginv1.RecoverRequest) (*plug
 	if err != nil {
 		return nil, err
 	}
+	starting := s.slot(r.GetApplication()).starting()
 	got, err := guard(func() (any, error) { return app.Recover(ctx, handle(r.GetHandle())), nil })
 	if err != nil {
 		return nil, err
 	}
 	f := got.(Recovered)
+	if f.State == Stopped && starting { // its caller may have given it up; it has not ended, and may yet bring it up
+		f.State, f.Detail = Unknown, "A start of it is under way. "+f.Detail
+	}
 	return &pluginv1.RecoverResponse{State: runState(f.State), Detail: f.Detail, Handle: protoHandle(f.Handle)}, nil
 }
 

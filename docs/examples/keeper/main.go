@@ -9,10 +9,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/orscore/ors/plugins/sdk"
@@ -95,7 +97,7 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 	if err != nil {
 		return sdk.Handle{}, err
 	}
-	for !a.answers(ctx) {
+	for a.answers(ctx) != nil {
 		if s := r.Status(); !s.Main || ctx.Err() != nil {
 			s = r.Kill(context.WithoutCancel(ctx))
 			return sdk.Handle{}, fmt.Errorf("it does not take connections at %s; %s", a.config.Address, s.Detail)
@@ -128,10 +130,15 @@ func (a *application) Probe(ctx context.Context, known *sdk.Handle) sdk.Probed {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: s.Detail}
 	case !s.Main:
 		return sdk.Probed{Health: sdk.Failed, Detail: s.Detail, Ended: s.State == supervise.Stopped}
-	case !a.answers(ctx):
-		return sdk.Probed{Health: sdk.Failed, Detail: "It does not take connections at " + a.config.Address + "."}
 	}
-	return sdk.Probed{Health: sdk.Healthy, Detail: s.Detail}
+	switch err := a.answers(ctx); {
+	case err == nil:
+		return sdk.Probed{Health: sdk.Healthy, Detail: s.Detail}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return sdk.Probed{Health: sdk.Failed, Detail: "It does not take connections at " + a.config.Address + "."}
+	default: // no answer in time, or no way to it, proves nothing
+		return sdk.Probed{Health: sdk.HealthUnknown, Detail: "It is not known whether it answers: " + err.Error() + "."}
+	}
 }
 
 func (a *application) Stop(ctx context.Context, known *sdk.Handle) sdk.Ended {
@@ -162,18 +169,17 @@ func (a *application) end(known *sdk.Handle, how func(*supervise.Run) supervise.
 	return sdk.Ended{State: sdk.Unknown, Detail: s.Detail}
 }
 
-// answers says whether the address takes connections; without one, what lives is well.
-func (a *application) answers(ctx context.Context) bool {
+// answers says why the address takes no connection; nil: it does. Without one, what lives is well.
+func (a *application) answers(ctx context.Context) error {
 	if a.config.Address == "" {
-		return true
+		return nil
 	}
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", a.config.Address)
 	if err != nil {
-		return false
+		return err
 	}
-	_ = c.Close()
-	return true
+	return c.Close()
 }
 
 // handle and run turn a run into what the core keeps, and back. What cannot be read is as good as none: the work folder

@@ -148,6 +148,48 @@ func (a *app) breakOff(after time.Duration) (pluginv1.RunState, error) {
 	return runRunning, nil
 }
 
+// oneCopy starts an application once more after the plugin was killed in the midst of a start, and compares what runs
+// then with what runs after a start that nothing has disturbed.
+func (k *kit) oneCopy() (string, error) {
+	usual := 0
+	if _, err := k.with(func(a *app) (string, error) {
+		all, err := a.processes()
+		usual = trees(all)
+		return "", err
+	}); err != nil {
+		return "", err
+	}
+	for _, after := range []time.Duration{-1, 0, 5 * time.Millisecond, 50 * time.Millisecond} {
+		a := k.app()
+		_, err := a.breakOff(after)
+		if err == nil {
+			err = a.running()
+		}
+		var all []living
+		if err == nil {
+			all, err = a.settled()
+		}
+		if err == nil && trees(all) > usual {
+			err = fmt.Errorf("more of it runs than after a start that nothing has disturbed: %s", list(all))
+		}
+		if err = errors.Join(err, a.end()); err != nil {
+			return "", fmt.Errorf("killed %s: %w", moment(after), err)
+		}
+	}
+	return fmt.Sprintf("Processes at the top of it: %d, each time.", usual), nil
+}
+
+// trees counts the processes whose parent is none of them: what one copy starts by itself does not count.
+func trees(all []living) int {
+	n := 0
+	for _, p := range all {
+		if !slices.ContainsFunc(all, func(o living) bool { return o.pid == p.parent }) {
+			n++
+		}
+	}
+	return n
+}
+
 func (k *kit) applicationKilled() (string, error) {
 	return k.with(func(a *app) (string, error) {
 		all, err := a.settled()

@@ -1,8 +1,10 @@
 package plugintest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,6 +101,83 @@ func (k *kit) killDuringStart() (string, error) {
 		err = a.noProcess(time.Second)
 	}
 	return "Nothing runs a second after it.", errors.Join(err, a.end())
+}
+
+// killAtOnce is how long a kill may take that a stop is in the way of.
+const killAtOnce = 5 * time.Second
+
+// killDuringStop takes the storage away while a stop waits for an application that hangs.
+func (k *kit) killDuringStop() (string, error) {
+	return k.with(func(a *app) (string, error) {
+		all, err := a.processes()
+		if err != nil {
+			return "", err
+		}
+		freeze(programs(all, programOf(k.o.Command)))
+		ended, stopping := make(chan struct{}), a.caller()
+		go func() {
+			defer close(ended)
+			_ = a.stopAs(stopping, a.o.StopWithin) // whatever becomes of it
+		}()
+		time.Sleep(unannounced)
+		begin := time.Now()
+		if err := a.kill(); err != nil {
+			return "", err
+		}
+		took := time.Since(begin)
+		if took > killAtOnce {
+			return "", fmt.Errorf("it took %v, for as long as the stop", took.Round(10*time.Millisecond))
+		}
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			return "", fmt.Errorf("%v after the kill the stop has not ended", patience)
+		}
+		return fmt.Sprintf("Killed after %v.", took.Round(10*time.Millisecond)), a.gone()
+	})
+}
+
+// startCut gives a start up at several moments, as the core does when its time is over.
+func (k *kit) startCut() (string, error) {
+	var states []string
+	for _, after := range []time.Duration{-1, 0, 5 * time.Millisecond, 50 * time.Millisecond} {
+		a := k.app()
+		state, err := a.giveUp(after)
+		if err = errors.Join(err, a.end()); err != nil {
+			return "", fmt.Errorf("given up %s: %w", moment(after), err)
+		}
+		states = append(states, short(state)+" "+moment(after))
+	}
+	return strings.Join(states, ", ") + ".", nil
+}
+
+// giveUp gives a start up so long after its beginning, or, below 0, when the first step is told.
+func (a *app) giveUp(after time.Duration) (pluginv1.RunState, error) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	if after >= 0 {
+		timer := time.AfterFunc(after, cancel)
+		defer timer.Stop()
+	}
+	s, err := a.follow(ctx, a.caller(), func() {
+		if after < 0 {
+			cancel()
+		}
+	})
+	if err == nil {
+		a.handle = s.Handle // it was faster
+	} else if ctx.Err() == nil {
+		return runUnknown, fmt.Errorf("the start failed: %w", err)
+	}
+	time.Sleep(calm) // what was given up at once may still be on its way
+	r, err := a.wantState(a.handle, runRunning, runStopped)
+	if err != nil {
+		return runUnknown, err
+	}
+	if r.GetState() == runStopped {
+		return runStopped, a.noProcess(time.Second)
+	}
+	return runRunning, a.stop()
 }
 
 // unannounced is how long a start may take to be under way that tells no step.

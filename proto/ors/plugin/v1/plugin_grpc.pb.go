@@ -77,7 +77,7 @@ type PluginServiceClient interface {
 	// it; a start that is under way is waited for, not done beside.
 	Start(ctx context.Context, in *StartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StartResponse], error)
 	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
-	// or a refused connection is UNKNOWN.
+	// or a refused connection is UNKNOWN, and so is what a start that is under way, also one that was given up, may yet bring up.
 	// When: the core or the plugin has just been started, and before a start of what may run. Time: 5 s. Repeat: looks again.
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
 	// Probe asks for the health of a running application. What was not found out is UNKNOWN, also when this server itself was too slow.
@@ -265,7 +265,7 @@ type PluginServiceServer interface {
 	// it; a start that is under way is waited for, not done beside.
 	Start(*StartRequest, grpc.ServerStreamingServer[StartResponse]) error
 	// Recover answers: does what this handle names still run? It starts and stops nothing. Only a sure answer may be STOPPED; a time-out
-	// or a refused connection is UNKNOWN.
+	// or a refused connection is UNKNOWN, and so is what a start that is under way, also one that was given up, may yet bring up.
 	// When: the core or the plugin has just been started, and before a start of what may run. Time: 5 s. Repeat: looks again.
 	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
 	// Probe asks for the health of a running application. What was not found out is UNKNOWN, also when this server itself was too slow.

@@ -35,7 +35,8 @@ type app struct {
 }
 
 func bare() bool {
-	return is("starts-beside", "takes-its-application-along", "lends-its-output", "trusts-pid", "stops-politely")
+	return is("starts-beside", "takes-its-application-along", "lends-its-output", "trusts-pid", "stops-politely",
+		"kill-waits-for-stop")
 }
 
 type body struct {
@@ -105,6 +106,11 @@ func (a *app) start(ctx context.Context, config []byte, tell func() error) (*plu
 			_, err := detached(b.Command, nil)
 			return a.handle(), err
 		}
+		if is("copies-after-broken-start") && !a.started() {
+			if _, err := detached(b.Command, nil); err != nil {
+				return nil, err
+			}
+		}
 		return a.handle(), nil
 	}
 	if !is("tells-no-step") {
@@ -118,13 +124,16 @@ func (a *app) start(ctx context.Context, config []byte, tell func() error) (*plu
 	}
 	select {
 	case <-ctx.Done():
+		if is("starts-late") {
+			time.AfterFunc(300*time.Millisecond, func() { _ = a.run(context.Background(), b.Command) })
+		}
 		return nil, errGivenUp
 	case <-time.After(wait):
 	}
 	if err := a.run(ctx, b.Command); err != nil {
 		return nil, err
 	}
-	if is("guesses-after-broken-start") {
+	if is("guesses-after-broken-start", "copies-after-broken-start") {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return a.handle(), os.WriteFile(filepath.Join(a.dir, "started"), nil, 0o600)
@@ -233,7 +242,7 @@ func (a *app) stop(ctx context.Context) error {
 		}
 		return nil
 	}
-	if is("stops-politely") {
+	if is("stops-politely", "kill-waits-for-stop") {
 		return a.end(syscall.SIGTERM, time.Minute)
 	}
 	return a.kill()

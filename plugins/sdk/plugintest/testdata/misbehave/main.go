@@ -145,6 +145,7 @@ func (s *server) Start(r *pluginv1.StartRequest, stream grpc.ServerStreamingServ
 			Progress: &pluginv1.Progress{Step: "exec", Text: "Running the command."},
 		}})
 	}
+	defer context.AfterFunc(stream.Context(), a.cutShort)()
 	got, err := a.change("start", r.GetCaller().GetOperationId(), func(ctx context.Context) (any, error) {
 		return a.start(ctx, r.GetApplication().GetConfig(), tell)
 	})
