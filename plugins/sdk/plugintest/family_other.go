@@ -25,7 +25,10 @@ func (member) kill()          {}
 func (member) freeze()        {}
 func (member) thaw()          {}
 
-type living struct{ member }
+type living struct {
+	member
+	parent int
+}
 
 func (living) describe() string         { return "" }
 func (living) holds(...*os.File) string { return "" }
