@@ -302,7 +302,10 @@ func (x *stepper) announced(b Beat, uptime Tick) {
 		by = (uptime + b.Restarting + awayRound - 1) / awayRound * awayRound
 	}
 	if by == 0 || by > h.PeerBackBy || by < h.PeerBackBy-2*awayRound {
-		h.PeerBackBy = by
+		h.PeerBackBy, h.PeerAway = by, 0
+		if by != 0 {
+			h.PeerAway = by - uptime
+		}
 	}
 }
 
@@ -311,7 +314,7 @@ func (x *stepper) announced(b Beat, uptime Tick) {
 func (x *stepper) peerStarted(e Event) {
 	pt, until := &x.s.Partner, x.s.Now+x.p.Timeout
 	if e.Rebooted {
-		x.s.Hard.PeerBackBy = 0
+		x.s.Hard.PeerBackBy, x.s.Hard.PeerAway = 0, 0
 	} else {
 		until = max(until, pt.RestartingUntil)
 	}

@@ -299,14 +299,20 @@ type Hard struct {
 	// since the start of the operating system (Boot). Nothing here may be heard beyond it while no agent runs, and the
 	// partner takes nothing over before it; 0: there is none
 	BackBy Tick `json:"back_by,omitempty"`
-	// PeerBackBy is when the absence is over that the partner has announced, by the same clock. It is rounded up; 0: none
+	// PeerBackBy is when the absence is over that the partner has announced, by the same clock, and PeerAway is how long
+	// it was when that was written. They are rounded up; 0: none
 	PeerBackBy Tick `json:"peer_back_by,omitempty"`
+	PeerAway   Tick `json:"peer_away,omitempty"`
 	PeerLeft   bool `json:"peer_left,omitempty"` // the partner's last word was goodbye
 }
 
-// forget drops what holds only within one run of the operating system.
-func (h *Hard) forget(boot uint32) {
-	h.Boot, h.Lost, h.BackBy, h.PeerBackBy, h.PeerLeft = boot, false, 0, 0, false
+// forget drops what holds only within one run of the operating system. How much of the partner's absence is left is not
+// known then: all of it is waited for.
+func (h *Hard) forget(boot uint32, uptime Tick) {
+	h.Boot, h.Lost, h.BackBy, h.PeerLeft = boot, false, 0, false
+	if h.PeerBackBy != 0 {
+		h.PeerBackBy = uptime + h.PeerAway
+	}
 }
 
 // HardUnit is the hard state of one unit.
@@ -332,7 +338,7 @@ func (h Hard) Equal(o Hard) bool {
 // Same reports whether nothing at all would have to be written.
 func (h Hard) Same(o Hard) bool {
 	if !h.Equal(o) || h.Lost != o.Lost || h.Boot != o.Boot || h.BackBy != o.BackBy || h.PeerBackBy != o.PeerBackBy ||
-		h.PeerLeft != o.PeerLeft || len(h.Flaps) != len(o.Flaps) {
+		h.PeerAway != o.PeerAway || h.PeerLeft != o.PeerLeft || len(h.Flaps) != len(o.Flaps) {
 		return false
 	}
 	for i := range h.Flaps {
@@ -481,7 +487,7 @@ func New(p *Params, hard Hard, now Tick) State {
 	s.Partner = Partner{Losses: 1, Held: make([]uint32, len(p.Units)), HeardAt: now, BothAt: -Never}
 	s.LateUntil = now
 	if hard.Boot != p.Boot {
-		s.Hard.forget(p.Boot)
+		s.Hard.forget(p.Boot, p.Uptime+now)
 	}
 	ahead := func(uptime Tick) Tick { // on this agent's clock; 0: it has passed, or cannot be
 		if at := uptime - p.Uptime; uptime != 0 && now < at && at-now <= MaxAway+awayRound {
@@ -529,6 +535,12 @@ func (s *State) Won(p *Params) bool {
 		return false
 	}
 	return Decide(p.Self, s.Hard.Promised, s.Hard.Common, s.Units[0].Key) == HasWon
+}
+
+// NoRound says whether no round of the arbitration is open, as this server has seen itself: nobody waits for the winner
+// of one to die.
+func (s *State) NoRound() bool {
+	return len(s.Units) > 0 && s.Units[0].settled() && s.Hard.Common > s.Units[0].Key.Tag
 }
 
 // Found says whether this agent has found everything that the one before has left, and partner and agent hear each

@@ -134,24 +134,22 @@ func (lp *Loop) LeaseFor() time.Duration { return max(LeaseLength(&lp.cfg.Interc
 
 // LastLease is for how long applications may be heard after this agent's end, when the partner has not heard a goodbye.
 // One that has the announced absence on record leaves everything where it is until then. One that has lost the round
-// takes over only when it has seen for a while that nobody renews the first unit; one that is not there also when it
-// has waited for its startup time-out; and so long is time for a new agent. 0: nothing may be said, the partner may be
-// about to take over.
+// takes over only when it has seen for a while that nobody renews the first unit, and so long is time for a new agent.
+// One that is not there as far as can be known takes over only when it has heard this server, or by a startup time-out.
+// 0: nothing may be said, the partner may be about to take over.
 func (lp *Loop) LastLease() time.Duration {
 	ms := func(t failover.Tick) time.Duration { return time.Duration(t) * time.Millisecond }
-	pt, p := &lp.state.Partner, &lp.params
-	alone := ms(p.RenewTimeout-p.RenewInterval) - 2*lp.cfg.Interconnect.Interval
-	started := alone
-	if p.StartupTimeout > 0 {
-		started = min(alone, ms(p.StartupTimeout)-2*lp.cfg.Interconnect.Interval)
-	}
+	s, p := &lp.state, &lp.params
+	renewed := ms(p.RenewTimeout-p.RenewInterval) - 2*lp.cfg.Interconnect.Interval
 	switch {
 	case lp.BackIn() > 0:
 		return lp.BackIn()
-	case pt.Lost && lp.state.Won(p):
-		return alone
-	case pt.Left || !pt.Ever && lp.state.Hard.PeerBackBy == 0: // else it may count from before this agent's start
-		return max(started, 0)
+	case s.Won(p):
+		return renewed
+	case s.Partner.Lost || p.StartupTimeout > 0:
+		return 0
+	case s.Partner.Left || !s.Partner.Ever && s.Hard.PeerBackBy == 0 && s.NoRound(): // else it may count from before
+		return renewed
 	}
 	return 0
 }

@@ -190,28 +190,33 @@ func TestWhatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 // TestTheLastLease: for how long an agent's applications may be heard when it has ended.
 func TestTheLastLease(t *testing.T) {
 	alone := 3*2*time.Second - time.Second - 2*200*time.Millisecond
+	alive := func(b *bench) { b.run(3 * time.Second) }
+	dead := func(b *bench) { b.mute = true; b.run(3 * time.Second) }
+	leaves := func(b *bench) {
+		b.lp.Interconnect(interconnect.Event{Kind: interconnect.BeatHeard, Link: "lan", At: b.now,
+			Beat: interconnect.Beat{HearsYou: true, Losses: 1, Promised: b.saved.Promised, Common: b.saved.Promised,
+				Leaving: true}})
+	}
+	anew := func(b *bench) { b.mute = true; b.another(); b.run(time.Second) }
+	away := func(b *bench) { b.says(msgAway, awayWord{ID: 1, LeftMS: 1_000}); b.mute = true; b.run(time.Second) }
 	for name, c := range map[string]struct {
 		startup time.Duration
-		before  func(*bench)
+		before  []func(*bench)
 		want    time.Duration
 	}{
-		"the partner is there": {0, func(b *bench) { b.run(3 * time.Second) }, 0},
-		"it was never heard":   {0, func(b *bench) { b.mute = true; b.run(3 * time.Second) }, alone},
-		"it may be about to be taken for dead": {3 * time.Second, func(b *bench) { b.mute = true; b.run(time.Second) },
-			3*time.Second - 2*200*time.Millisecond},
-		"it is lost": {0, func(b *bench) { b.run(3 * time.Second); b.mute = true; b.run(3 * time.Second) }, alone},
-		"it has left": {0, func(b *bench) {
-			b.run(3 * time.Second)
-			b.lp.Interconnect(interconnect.Event{Kind: interconnect.BeatHeard, Link: "lan", At: b.now,
-				Beat: interconnect.Beat{HearsYou: true, Losses: 1, Leaving: true}})
-		}, alone},
-		"it was away when the agent before ended": {0, func(b *bench) {
-			b.run(3 * time.Second)
-			b.says(msgAway, awayWord{ID: 1, LeftMS: 1_000})
-			b.mute = true
-			b.another()
-			b.run(4 * time.Second)
-		}, 0},
+		"the partner is there":                 {0, []func(*bench){alive}, 0},
+		"it was never heard":                   {0, []func(*bench){alive, anew}, alone},
+		"it may be about to take over":         {10 * time.Second, []func(*bench){alive, anew}, 0},
+		"it was never heard, nothing is known": {0, []func(*bench){dead}, 0},
+		"it is lost":                           {0, []func(*bench){alive, dead}, alone},
+		"it is lost, and has won": {0, []func(*bench){alive, dead, func(b *bench) {
+			b.keys[0] = b.keys[0].Won(failover.Second, b.keys[0].Tag+1)
+			b.run(500 * time.Millisecond)
+		}}, 0},
+		"it was lost before this agent":           {0, []func(*bench){alive, dead, anew}, 0},
+		"it has left":                             {0, []func(*bench){alive, leaves}, alone},
+		"it has left, and may have started":       {10 * time.Second, []func(*bench){alive, leaves}, 0},
+		"it was away when the agent before ended": {0, []func(*bench){alive, away, anew}, 0},
 	} {
 		b := newBench(t)
 		if c.startup > 0 {
@@ -221,7 +226,9 @@ func TestTheLastLease(t *testing.T) {
 			b.lp = New(b.options(&cfg, failover.Hard{}))
 			b.lp.Begin()
 		}
-		c.before(b)
+		for _, f := range c.before {
+			f(b)
+		}
 		if got := b.lp.LastLease(); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
