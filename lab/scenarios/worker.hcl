@@ -40,6 +40,10 @@ plugin "ipset" {
   version = ">= 0.1"
 }
 
+plugin "generic" {
+  version = ">= 0.1"
+}
+
 group "rocky" {
   primary = "rocky"
 
@@ -74,6 +78,30 @@ group "rocky" {
         "--directory", "${drive["E:"].path}/files", "8080",
       ]
       check = "172.25.36.45:8080"
+    }
+  }
+
+  # A batch run: once each time the group comes to a server, and not again when another application is restarted in place.
+  application "generic" "report" {
+    after = ["files"]
+
+    probe {
+      interval = "500ms"
+    }
+
+    config {
+      command = ["/bin/sh", "-c", "echo $ORS_EVENT from $ORS_FROM >>$ORS_DRIVE_E/reports"]
+      mode    = "batch"
+    }
+  }
+
+  application "generic" "clock" {
+    probe {
+      interval = "500ms"
+    }
+
+    config {
+      command = ["/bin/sh", "-c", "while :; do date >$ORS_DRIVE_E/clock; sleep 0.2; done"]
     }
   }
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +75,8 @@ func (c Command) run(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var out tail
 	cmd := exec.CommandContext(ctx, path, c.Argv[1:]...)
 	cmd.Args[0] = c.Argv[0]

@@ -11,7 +11,9 @@ const rootDir = "/"
 // ownGroup makes the command the leader of a process group, which is killed as one. Its number is the command's until
 // the command is reaped, and Cancel is only called before that.
 func ownGroup(cmd *exec.Cmd, u *User) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: credential(u)}
+	// It ends with the plugin, which nobody asks for its result any more. The kernel counts the end of the thread that has
+	// started it: the caller stays on it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: credential(u), Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }
 

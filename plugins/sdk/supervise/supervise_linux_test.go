@@ -626,3 +626,34 @@ func TestStopOfAWrapper(t *testing.T) {
 		t.Error("the program was killed, and not asked:", err)
 	}
 }
+
+// TestCommandEndsWithThePlugin: nobody asks for the result of a check any more when the plugin has been killed.
+func TestCommandEndsWithThePlugin(t *testing.T) {
+	mark := os.Getenv("ORS_TEST_MARK")
+	if mark != "" {
+		_, err := Command{Argv: []string{"/bin/sh", "-c", "echo $$ >" + mark + "; exec sleep 1h"}}.Run(context.Background())
+		t.Fatalf("it has ended: %v", err)
+	}
+	mark = filepath.Join(t.TempDir(), "pid")
+	plugin := exec.Command("/proc/self/exe", "-test.run", "^TestCommandEndsWithThePlugin$")
+	plugin.Env = append(os.Environ(), "ORS_TEST_MARK="+mark)
+	if err := plugin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	await(t, "the command's start", func() bool {
+		raw, _ := os.ReadFile(mark)
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
+		return pid > 0
+	})
+	id, err := identify(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = plugin.Process.Kill()
+	_ = plugin.Wait()
+	await(t, "the command's end", func() bool {
+		lives, err := id.alive()
+		return err == nil && !lives
+	})
+}
