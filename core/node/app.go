@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/orscore/ors/core/arrival"
 	"github.com/orscore/ors/core/config"
 	"github.com/orscore/ors/core/drive"
@@ -24,6 +27,7 @@ type app struct {
 	w      *groupWorker
 	cfg    *config.Application
 	failed atomic.Bool // its checks failed: a start must not take it for running
+	inUse  atomic.Bool // the newest start has found that another machine has what it takes
 	doubt  atomic.Bool // they failed, and have not passed since: a restart in place has not helped yet
 
 	cameBy   uint64 // operation by which the group came; the worker's, as attempts
@@ -223,6 +227,7 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 		})
 		return err
 	})
+	p.elsewhere(ctx, err)
 	if err != nil {
 		p.show("failed", err.Error())
 		return err
@@ -234,6 +239,33 @@ func (p *app) begin(ctx context.Context, act failover.Action, a *pluginv1.Applic
 	p.show("running", "started")
 	n.stepRecord(p.w.index, "app-up "+p.cfg.Name, act.Op, "It is started and answers.", took(from))
 	return nil
+}
+
+// elsewhere tells people when a start has found that another machine has what the application takes: a partner that
+// is taken for lost may live, behind links that are cut. What becomes of the group is not decided by that: the plugin
+// takes nothing that is in use, and the start is tried again.
+func (p *app) elsewhere(ctx context.Context, err error) {
+	n := p.w.n
+	if status.Code(err) != codes.AlreadyExists {
+		p.notElsewhere()
+		return
+	}
+	p.inUse.Store(true)
+	text := fmt.Sprintf("Another machine has what %s takes: %v.", p.cfg.Name, err)
+	next := "find the machine that answers, and free what it has"
+	if lost, err := ask(ctx, n, func() bool { return n.loop.State().Partner.Lost }); err == nil && lost {
+		text += fmt.Sprintf(" %s is taken for lost and may live, cut off from this server.", n.peer)
+		next = fmt.Sprintf("look whether %s runs: mend its links, or power it off", n.peer)
+	}
+	n.alarm("ORS-1065", p.w.cfg.Name, text, next)
+	n.record(store.Record{Kind: "alarm", Group: p.w.cfg.Name, Code: "ORS-1065", Text: text})
+}
+
+// notElsewhere ends the alarm, if it was this application's.
+func (p *app) notElsewhere() {
+	if p.inUse.Swap(false) {
+		p.w.n.view.ClearAlarm("ORS-1065", p.w.cfg.Name)
+	}
 }
 
 // down stops the application in order; nil means that surely nothing of it runs.
@@ -269,6 +301,7 @@ func (p *app) down(ctx context.Context, act failover.Action) error {
 		return err
 	}
 	p.endLease()
+	p.notElsewhere()
 	p.failed.Store(false)
 	p.show("stopped", r.GetDetail())
 	p.w.n.stepRecord(p.w.index, "app-stopped "+p.cfg.Name, act.Op, r.GetDetail(), took(from))
@@ -309,6 +342,7 @@ func (p *app) kill(ctx context.Context, act failover.Action) error {
 		return err
 	}
 	p.endLease()
+	p.notElsewhere()
 	p.failed.Store(false)
 	p.show("stopped", r.GetDetail())
 	return p.w.n.o.Store.DropHandle(p.id())

@@ -222,6 +222,23 @@ func TestSickApplicationStaysWhenThePartnerIsNotReady(t *testing.T) {
 	p.waitPhase("rocky", "one", "Active")
 }
 
+// TestWhatAnotherMachineHas: a start that finds in use what it takes says that a lost partner may live.
+func TestWhatAnotherMachineHas(t *testing.T) {
+	p := newPair(t)
+	p.up()
+	p.world.set(func() { p.world.fail["rocky/two/app"] = "in use: 02:00:00:00:00:01 answers for 10.0.0.5" })
+	p.powerOff("apollo")
+	a := p.alarm("rocky", "ORS-1065")
+	for _, words := range []string{"answers for 10.0.0.5", "apollo is taken for lost and may live"} {
+		if !strings.Contains(a.Text, words) || a.Group != "two" {
+			t.Errorf("the alarm of %q does not say %q: %q", a.Group, words, a.Text)
+		}
+	}
+	p.world.set(func() { delete(p.world.fail, "rocky/two/app") })
+	p.waitPhase("rocky", "two", "Active")
+	p.noAlarm("rocky", "ORS-1065")
+}
+
 // The survivor's agent is killed before it has taken over and started again: it goes on, also without a startup
 // time-out.
 func TestSurvivorRestartedGoesOn(t *testing.T) {

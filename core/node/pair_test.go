@@ -124,6 +124,9 @@ func (a apps) StartApplication(_ context.Context, _ string, r *pluginv1.StartReq
 	defer a.w.mu.Unlock()
 	key := a.key(r.GetApplication())
 	if why := a.w.fail[key]; why != "" {
+		if strings.HasPrefix(why, "in use") {
+			return nil, status.Error(codes.AlreadyExists, why)
+		}
 		return nil, fmt.Errorf("%s", why)
 	}
 	if a.w.broken != nil {

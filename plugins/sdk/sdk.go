@@ -92,6 +92,10 @@ type Application interface {
 // Progress tells the core of one step of a start: step is short and stable ("exec", "check tcp"), text a sentence.
 type Progress func(step, text string)
 
+// ErrInUse is in an error of Start when another machine has what the application is about to take, such as an address
+// that answers: if the partner was taken for lost, it may live, and the core says so.
+var ErrInUse = errors.New("it is in use elsewhere")
+
 // Instance is what the core says about one application, and what the SDK lends to it.
 type Instance struct {
 	Group, Name string

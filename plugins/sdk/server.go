@@ -276,5 +276,8 @@ func asStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
+	if errors.Is(err, ErrInUse) {
+		return status.Error(codes.AlreadyExists, err.Error())
+	}
 	return status.Error(codes.Aborted, err.Error())
 }

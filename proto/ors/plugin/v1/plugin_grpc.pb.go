@@ -70,7 +70,8 @@ type PluginServiceClient interface {
 	// When: again and again on both servers, before each planned move, and by `orscore check`. Time: 10 s. Repeat: looks again.
 	Ready(ctx context.Context, in *ReadyRequest, opts ...grpc.CallOption) (*ReadyResponse, error)
 	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
-	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
+	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails. The error
+	// AlreadyExists says that another machine has what the application takes: the partner may live, and people are told so.
 	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Also for what Recover has found
 	// running, where no start of it is known to have ended. Time: the application's start_timeout. Repeat: if the application runs
 	// already, or is a batch run that has ended well, Start answers with its handle, starts nothing that runs, and does what is missing of
@@ -258,7 +259,8 @@ type PluginServiceServer interface {
 	// When: again and again on both servers, before each planned move, and by `orscore check`. Time: 10 s. Repeat: looks again.
 	Ready(context.Context, *ReadyRequest) (*ReadyResponse, error)
 	// Start brings the application up and streams progress; the last message carries the handle. A stream that ends without a handle, or
-	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails.
+	// with an error, means: not started, nothing left behind. What is left of an earlier run is ended first, or the start fails. The error
+	// AlreadyExists says that another machine has what the application takes: the partner may live, and people are told so.
 	// When: the group's storage is this server's and its drives are mounted, and for a restart in place. Also for what Recover has found
 	// running, where no start of it is known to have ended. Time: the application's start_timeout. Repeat: if the application runs
 	// already, or is a batch run that has ended well, Start answers with its handle, starts nothing that runs, and does what is missing of
