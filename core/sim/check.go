@@ -261,8 +261,12 @@ func (c *checker) starts(h *host, g int) {
 func (c *checker) heardThere(h *host, g int) {
 	w, o := c.w, c.w.other(h)
 	s := &o.groups[g]
-	arrived := c.heardAt[h.i] >= s.heardFrom-w.s.Pair.Interval.of()
-	back := h.up && h.loop.State().Partner.Losses > 1 && s.heardFrom >= h.moment(h.loop.State().Partner.LostAt)
+	heard, back := c.heardAt[h.i], false
+	if pt := &h.loop.State().Partner; h.up && pt.Losses > 1 { // what came after the loss was long on its way
+		lostAt := h.moment(pt.LostAt)
+		heard, back = min(heard, lostAt-w.s.Pair.Timeout.of()), s.heardFrom >= lostAt
+	}
+	arrived := heard >= s.heardFrom-w.s.Pair.Interval.of()
 	if !s.running || o.frozen || c.byItself[g] >= s.heardFrom || w.now >= s.heardTill || w.now >= h.groups[g].heardTill ||
 		!s.heardLong && (!arrived || back) {
 		return

@@ -265,6 +265,9 @@ func (w *world) operate(h *host, f *Fault) bool {
 		w.announce(h, f.For.of())
 		gen := h.gen
 		w.after(time.Duration(w.faultChance.Int64N(int64(4*w.s.Pair.Interval.of()))), func() {
+			if h.gen == gen && h.up && w.calm {
+				h.input(func() { h.loop.Do(func() { h.loop.Stay("all is calm") }) })
+			}
 			if h.gen == gen && h.up && !w.calm {
 				if h.known || h.works() && !h.loop.MustBeTold() {
 					h.ends()
@@ -291,6 +294,7 @@ func (w *world) leave(h *host, within time.Duration) {
 
 // announce lets an agent tell its partner that it is restarted, and how long that takes at most.
 func (w *world) announce(h *host, within time.Duration) {
+	h.known = false
 	h.input(func() { h.loop.Do(func() { h.loop.Restart(within, "simulated", func() { h.known = true }) }) })
 }
 
