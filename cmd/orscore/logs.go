@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,8 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: `Show the end of the output of an application, which is named as in the
 configuration, or GROUP/NAME where two groups have one of that name. It needs no
 agent, but the right to read the file: log_dir/GROUP/NAME.log, or what log_file
-in the application's config says.`,
+in the application's config says. Where each of several programs has a file of
+its own, as Domino servers have, it says which there are.`,
 		Example: "  orscore logs web\n  orscore logs rocky/web -f -n 100",
 		Args:    exactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,7 +47,12 @@ in the application's config says.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			err = showLog(c.Context(), c.OutOrStdout(), path, lines, follow)
+			err = showLog(c.Context(), c.OutOrStdout(), path, lines, follow, func() error {
+				if parts := core.OutputParts(conf, path); len(parts) > 0 {
+					return fmt.Errorf("ORS-7043: each of its programs has a file of its own: %s", strings.Join(parts, ", "))
+				}
+				return nil
+			})
 			if errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("ORS-7043: %w", err)
 			}
@@ -59,11 +66,16 @@ in the application's config says.`,
 
 // showLog prints the end of a file and, with follow, what is appended; a file that was cut or replaced is read from its
 // beginning. The file is only open while a piece of it is read: on switched storage it would keep the drive from being
-// unmounted.
-func showLog(ctx context.Context, out io.Writer, path string, lines int, follow bool) error {
+// unmounted. While it is not there, parts says whether others are in its place.
+func showLog(ctx context.Context, out io.Writer, path string, lines int, follow bool, parts func() error) error {
 	r := &logReader{path: path, lines: lines}
 	for {
 		piece, err := r.next()
+		if errors.Is(err, fs.ErrNotExist) && r.info == nil {
+			if err := parts(); err != nil {
+				return err
+			}
+		}
 		if err != nil && (!follow || !errors.Is(err, fs.ErrNotExist)) { // with follow, it comes with the next start
 			return err
 		}

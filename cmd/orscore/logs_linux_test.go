@@ -46,6 +46,9 @@ interconnect {
   }
   application "generic" "mail" {
     config { command = ["x"] }
+  }
+  application "generic" "web.mail" {
+    config { command = ["x"] }
   }`},
 	} {
 		text += fmt.Sprintf("group %q {\n  primary = \"rocky\"\n  storage \"u%d\" {\n    switch \"directory\" { path = %q }\n"+
@@ -85,7 +88,7 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"nothing": `there is no application "nothing", only one/web, one/own, two/web, two/mail`,
+		"nothing": `there is no application "nothing", only one/web, one/own, two/web, two/mail, two/web.mail`,
 		"web":     "in several groups, say which",
 		"two/web": "ORS-7043",
 	} {
@@ -96,6 +99,34 @@ func TestLogs(t *testing.T) {
 		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("logs %s: %v, want %q", args, err, want)
 		}
+	}
+}
+
+// TestLogsOfSeveralPrograms: an application that writes one file for each of its programs has them named, and another
+// application's file is none of them. What is to be followed is not waited for in the one file that never comes.
+func TestLogsOfSeveralPrograms(t *testing.T) {
+	path, logs := logsConfig(t)
+	parts := []string{filepath.Join(logs, "two", "web.a.log"), filepath.Join(logs, "two", "web.b.log")}
+	for _, p := range append(parts, filepath.Join(logs, "two", "web.mail.log"), filepath.Join(logs, "two", "web.a.log.1")) {
+		write(t, p, "x\n")
+	}
+	for _, args := range [][]string{{"two/web"}, {"two/web", "-f"}} {
+		root := newRoot()
+		root.SetArgs(append([]string{"logs", "--config", path, "--server", "rocky"}, args...))
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetErr(&bytes.Buffer{})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		err := root.ExecuteContext(ctx)
+		cancel()
+		if want := "ORS-7043: each of its programs has a file of its own: " + strings.Join(parts, ", "); err == nil ||
+			!strings.HasPrefix(err.Error(), want) || out.Len() > 0 {
+			t.Errorf("logs %q: %v, want %q; shown %q", args, err, want, out.String())
+		}
+	}
+	write(t, filepath.Join(logs, "two", "web.log"), "all\n")
+	if got := orscore(t, "logs", "--config", path, "--server", "rocky", "two/web"); got != "all\n" {
+		t.Errorf("with a file for all: %q", got)
 	}
 }
 
@@ -130,8 +161,9 @@ func TestLogsAreFollowed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "web.log")
 	ctx, cancel := context.WithCancel(t.Context())
 	var out watched
+	noParts := func() error { return nil }
 	open, done := 0, make(chan error, 1)
-	go func() { done <- showLog(ctx, &out, path, 50, true) }()
+	go func() { done <- showLog(ctx, &out, path, 50, true, noParts) }()
 	write(t, path, "first\n")
 	out.wait(t, "first\n")
 	write(t, path, "anew\n") // shorter: it was cut

@@ -111,8 +111,8 @@ type Instance struct {
 	// Arrival is how the group has come to this server; zero where it is not here.
 	Arrival Arrival
 	// LogFile is where the output of the application's processes belongs, in a folder that is there: `orscore logs` shows
-	// it. Where the config block has an attribute log_file at its top that is not empty, it shows that file instead.
-	// Empty from a core that does not tell.
+	// it. Programs that need a file each have NAME.PART.log beside it, which it names. Where the config block has an
+	// attribute log_file at its top that is not empty, it shows that file instead. Empty from a core that does not tell.
 	LogFile string
 	// All are all applications of this plugin's kind of both servers, in the order of the file and this one among them:
 	// after a switchover one server runs them all. Only in Validate, and in Ready when it is `orscore check` that asks.
