@@ -140,7 +140,8 @@ func protect(t *testing.T, change func(body map[string]any)) *fixture {
 	f.ini(1, "ServerName="+apollo2, "TCPIP_TcpIpAddress=0,"+f.at(1))
 	f.app = &pluginv1.Application{
 		Group: "apollo", Name: "domino", Primary: "apollo", WorkDir: t.TempDir(),
-		Drives: []*pluginv1.Drive{{Letter: "F:", Path: drive, ConfiguredLetter: "F:"}},
+		LogFile: filepath.Join(t.TempDir(), "domino.log"),
+		Drives:  []*pluginv1.Drive{{Letter: "F:", Path: drive, ConfiguredLetter: "F:"}},
 	}
 	f.launch()
 	t.Cleanup(f.end)
@@ -373,6 +374,12 @@ func TestLifecycle(t *testing.T) {
 	pids := []int{f.pid(0), f.pid(1)}
 	if n := f.ipc(); n != 4 {
 		t.Errorf("%d pieces of shared memory and semaphores", n)
+	}
+	for _, name := range []string{"domino.apollo-*.log", "domino.apollo_2-*.log"} {
+		logs, err := filepath.Glob(filepath.Join(filepath.Dir(f.app.GetLogFile()), name))
+		if err != nil || len(logs) != 1 {
+			t.Errorf("consoles %s: %v, %v", name, logs, err)
+		}
 	}
 
 	again := f.start()

@@ -1,6 +1,7 @@
 package domino
 
 import (
+	"cmp"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -55,10 +56,13 @@ func (a *application) superviseDir(s server) string {
 	return filepath.Join(a.in.WorkDir, "servers", slug(s.Name))
 }
 
-// logFile is where the console output of a server goes: the usual place when there is one server only.
+// logFile is where the console output of a server goes: the file that the core names, where there are several servers
+// with the server's name in it; in the work folder when the core is one that names none.
 func (a *application) logFile(s server) string {
+	path := cmp.Or(a.in.LogFile, filepath.Join(a.in.WorkDir, "output.log"))
 	if len(a.servers) == 1 {
-		return filepath.Join(a.in.WorkDir, "output.log")
+		return path
 	}
-	return filepath.Join(a.in.WorkDir, "output."+slug(s.Name)+".log")
+	ext := filepath.Ext(path)
+	return strings.TrimSuffix(path, ext) + "." + slug(s.Name) + ext
 }

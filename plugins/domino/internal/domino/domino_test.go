@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -345,6 +346,27 @@ func TestCommandLines(t *testing.T) {
 	if one, two := slug(apollo), slug(apollo2); one == two || one != slug(strings.ToLower(apollo)) ||
 		!strings.HasPrefix(two, "apollo_2-") || strings.ContainsAny(slug("CN=../../x y/O=z"), "./ ") {
 		t.Errorf("names of files: %q, %q", one, two)
+	}
+}
+
+// TestLogFile: the console is where `orscore logs` looks for it, each server's in a file of its own beside it.
+func TestLogFile(t *testing.T) {
+	one, two := server{partition: partition{Name: apollo}}, server{partition: partition{Name: apollo2}}
+	for _, c := range []struct {
+		core    string
+		servers []server
+		want    string
+	}{
+		{"/var/log/ors/apollo/notes.log", []server{two}, "/var/log/ors/apollo/notes.log"},
+		{"/var/log/ors/apollo/notes.log", []server{one, two}, "/var/log/ors/apollo/notes." + slug(apollo2) + ".log"},
+		{"/var/log/ors/v1.5/notes", []server{one, two}, "/var/log/ors/v1.5/notes." + slug(apollo2)},
+		{"", []server{two}, "/run/ors/apps/apollo/notes/output.log"}, // from a core that does not tell
+		{"", []server{one, two}, "/run/ors/apps/apollo/notes/output." + slug(apollo2) + ".log"},
+	} {
+		a := &application{in: sdk.Instance{WorkDir: "/run/ors/apps/apollo/notes", LogFile: c.core}, servers: c.servers}
+		if got := filepath.ToSlash(a.logFile(two)); got != c.want {
+			t.Errorf("with %q and %d servers: %s, want %s", c.core, len(c.servers), got, c.want)
+		}
 	}
 }
 
