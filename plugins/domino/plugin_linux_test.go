@@ -195,10 +195,12 @@ func (f *fixture) ini(i int, lines ...string) {
 	}
 }
 
-// launch starts the plugin, with shared memory of its own, so that what is cleared away is not this machine's.
-func (f *fixture) launch() {
+// launch starts the plugin, with shared memory of its own, so that what is cleared away is not this machine's, and with
+// more of its own.
+func (f *fixture) launch(more ...string) {
 	f.Helper()
-	p, err := plugintest.Start(f.logs, "unshare", "--ipc", filepath.Join(programs, "ors-plugin-domino"))
+	command := slices.Concat([]string{"unshare", "--ipc"}, more, []string{filepath.Join(programs, "ors-plugin-domino")})
+	p, err := plugintest.Start(f.logs, command...)
 	if err != nil {
 		f.Fatalf("%v\n%s", err, f.logs)
 	}
@@ -454,15 +456,50 @@ func TestTakeover(t *testing.T) {
 	f.healthIs(pluginv1.Health_HEALTH_OK, apollo2)
 }
 
-// TestLiveServer: a server that somebody else has started in the data directory is no leftover.
-func TestLiveServer(t *testing.T) {
-	t.Parallel()
-	f := protect(t, nil)
-	u, err := supervise.LookupUser(users[1])
+// copyOfServer is the program under another path, as in another version of it.
+func copyOfServer(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(programs, "server"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	byHand := exec.Command(filepath.Join(programs, "server"))
+	dir, err := os.MkdirTemp(programs, "other-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "bin", "server2")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestLiveServer: a server that somebody else has started in the data directory is no leftover, whoever it runs as and
+// whichever program it is.
+func TestLiveServer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		program func(t *testing.T) string
+		user    string
+	}{
+		"the same":       {func(*testing.T) string { return filepath.Join(programs, "server") }, users[1]},
+		"another user's": {copyOfServer, "backup"},
+	} {
+		t.Run(name, func(t *testing.T) { liveServer(t, c.program(t), c.user) })
+	}
+}
+
+func liveServer(t *testing.T, program, userName string) {
+	t.Helper()
+	f := protect(t, func(b map[string]any) { b["edit_ini"] = true })
+	u, err := supervise.LookupUser(userName)
+	if err == nil {
+		err = os.Chmod(f.data(1), 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand := exec.Command(program)
 	byHand.Dir = f.data(1)
 	byHand.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}, Pdeathsig: syscall.SIGKILL,
 		Cloneflags: syscall.CLONE_NEWIPC}
@@ -483,6 +520,10 @@ func TestLiveServer(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the other server does not come up")
 		}
+	}
+	if r := f.recover(); !strings.Contains(r.GetDetail(), fmt.Sprintf("But process %d (%s, user %s) works in ",
+		byHand.Process.Pid, program, userName)) {
+		t.Errorf("recovered as %v", r)
 	}
 	f.refusesBeside(byHand.Process.Pid)
 	if r := f.recover(); r.GetState() != pluginv1.RunState_RUN_STATE_UNKNOWN {
@@ -509,6 +550,48 @@ func TestLiveServer(t *testing.T) {
 	}
 	if f.named(1) != apollo2 {
 		t.Error("it was harmed")
+	}
+}
+
+// TestStorageHangs: whether a process works in a directory that answers no look cannot be told, and nothing waits for it. The
+// directory is on a file system in user space whose program answers nothing, which only the plugin sees.
+func TestStorageHangs(t *testing.T) {
+	t.Parallel()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs FUSE: %v", err)
+	}
+	f := protect(t, nil)
+	if err := f.plugin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.launch("--mount")
+	hang := exec.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", f.plugin.PID), "mount", "-i", "-t", "fuse", "-o",
+		"fd=3,rootmode=40000,user_id=0,group_id=0", "hung", f.data(1))
+	hang.ExtraFiles = []*os.File{fuse}
+	if out, err := hang.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ctx, cancel := f.context()
+	defer cancel()
+	words := "whether a process works in " + f.data(1) + " cannot be told"
+	began := time.Now()
+	r := f.recover()
+	if r.GetState() != pluginv1.RunState_RUN_STATE_UNKNOWN || !strings.Contains(r.GetDetail(), words) {
+		t.Errorf("recovered as %v", r)
+	}
+	k, err := f.plugin.Kill(ctx, &pluginv1.KillRequest{Caller: f.caller(), Application: f.app}) // the first look is still under way
+	if err != nil || k.GetState() != pluginv1.RunState_RUN_STATE_UNKNOWN || !strings.Contains(k.GetDetail(), words) {
+		t.Errorf("killed: %v, %v", k, err)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+	if err := fuse.Close(); err != nil { // the last one: now each look fails
+		t.Fatal(err)
+	}
+	if r := f.recover(); r.GetState() != pluginv1.RunState_RUN_STATE_STOPPED {
+		t.Errorf("with a storage unit that has errors: %v", r)
 	}
 }
 
@@ -578,9 +661,9 @@ func TestLiveServerOfAnotherUser(t *testing.T) {
 // refusesBeside wants a start to be refused because a process works in the data directory of the second partition.
 func (f *fixture) refusesBeside(pid int) {
 	f.Helper()
-	want := fmt.Sprintf("process %d works in %s and was not started by ORS", pid, f.data(1))
-	if _, err := f.tryStart(); err == nil || !strings.Contains(err.Error(), want) {
-		f.Errorf("start: %v, want %q", err, want)
+	who, what := fmt.Sprintf("process %d (", pid), fmt.Sprintf(") works in %s and was not started by ORS", f.data(1))
+	if _, err := f.tryStart(); err == nil || !strings.Contains(err.Error(), who) || !strings.Contains(err.Error(), what) {
+		f.Errorf("start: %v, want %q with %q", err, who, what)
 	}
 }
 

@@ -100,17 +100,22 @@ func each(all []server, do func(server) error) error {
 
 // Recover implements sdk.Application. One server that runs makes the application run: what has become of the others
 // is the probe's to say.
-func (a *application) Recover(_ context.Context, known *sdk.Handle) sdk.Recovered {
+func (a *application) Recover(ctx context.Context, known *sdk.Handle) sdk.Recovered {
 	runs := map[string]*supervise.Run{}
 	var details []string
 	state := sdk.Stopped
+	states := map[string]supervise.Status{}
 	for _, s := range a.servers {
-		st := a.look(s, known)
+		states[s.Name] = a.look(s, known)
+	}
+	byHand := a.byHand(ctx, states)
+	for _, s := range a.servers {
+		st := states[s.Name]
 		details = append(details, s.Name+": "+st.Detail)
 		if st.Run != nil {
 			runs[slug(s.Name)] = st.Run
 		}
-		if said := a.byHand(s, st); said != "" {
+		if said := byHand[s.Name]; said != "" {
 			st.State = supervise.Unknown
 			details = append(details, said)
 		}
@@ -193,13 +198,14 @@ func (a *application) Kill(ctx context.Context, known *sdk.Handle) sdk.Ended {
 
 // end makes the answer, and clears away what servers that are surely gone have left in this system. What they have
 // left in their data directories stays for the next start: the storage may not be ours any more.
-func (a *application) end(_ context.Context, states map[string]supervise.Status) sdk.Ended {
+func (a *application) end(ctx context.Context, states map[string]supervise.Status) sdk.Ended {
 	out := sdk.Ended{State: sdk.Stopped}
 	var details []string
+	byHand := a.byHand(context.WithoutCancel(ctx), states) // servers that had to be killed have used up the time
 	for _, s := range a.servers {
 		st := states[s.Name]
 		detail := s.Name + ": " + st.Detail
-		if said := a.byHand(s, st); said != "" {
+		if said := byHand[s.Name]; said != "" {
 			st.State = supervise.Unknown
 			detail += " " + said
 		}
@@ -224,20 +230,31 @@ func (a *application) end(_ context.Context, states map[string]supervise.Status)
 	return out
 }
 
-// byHand says that a process works in the data directory of a server that ORS knows to have ended: an administrator may
-// have started it again. Empty: none does, as far as the directory is there.
-func (a *application) byHand(s server, st supervise.Status) string {
-	if !supported || st.State != supervise.Stopped {
-		return ""
-	}
-	uid := uint32(0) // of nobody whose server it could be: whoever has no terminal counts
-	if u, err := s.lookupUser(); err == nil {
-		uid = u.UID
-	}
-	if pid, err := whoWorksIn(s.Data, uid, a.config.Program); err == nil && pid != 0 {
-		return fmt.Sprintf("But process %d works in %s and was not started by ORS: end it.", pid, s.Data)
-	}
-	return ""
+// byHand says by the names of servers that ORS knows to have ended why they do not count as stopped: a process works in
+// the data directory, as when an administrator has started one again, or it cannot be told whether one does.
+func (a *application) byHand(ctx context.Context, states map[string]supervise.Status) map[string]string {
+	said := make(map[string]string)
+	var mu sync.Mutex
+	_ = each(a.servers, func(s server) error {
+		if !supported || states[s.Name].State != supervise.Stopped {
+			return nil
+		}
+		uid := uint32(0) // not known
+		if u, err := s.lookupUser(); err == nil {
+			uid = u.UID
+		}
+		w, err := a.whoWorks(ctx, s, uid)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err != nil:
+			said[s.Name] = "But " + err.Error() + "."
+		case w != nil:
+			said[s.Name] = fmt.Sprintf("But %v and was not started by ORS: end it.", w)
+		}
+		return nil
+	})
+	return said
 }
 
 // clearIPC removes shared memory, semaphores and queues of a server's user, and says so. They are told apart by the

@@ -132,10 +132,10 @@ func (a *application) exec(ctx context.Context, s server, step sdk.Progress) (*s
 	if err != nil {
 		return nil, err
 	}
-	if pid, err := whoWorksIn(s.Data, u.UID, a.config.Program); err != nil {
+	if w, err := a.whoWorks(ctx, s, u.UID); err != nil {
 		return nil, err
-	} else if pid != 0 {
-		return nil, fmt.Errorf("process %d works in %s and was not started by ORS: end it first", pid, s.Data)
+	} else if w != nil {
+		return nil, fmt.Errorf("%v and was not started by ORS: end it first", w)
 	}
 	if err := a.prepareIni(s, step); err != nil {
 		return nil, err

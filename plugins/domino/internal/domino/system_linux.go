@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -59,48 +58,6 @@ func eachProcess(do func(pid int) (stop bool)) error {
 		}
 	}
 	return nil
-}
-
-// common are folders that hold more than Domino.
-var common = []string{"/", "/usr", "/usr/local", "/opt"}
-
-// whoWorksIn finds a server that may work in dir: a process whose working directory it is, or is below it; 0: none. A
-// process of another user on a terminal, whose program is none of Domino's, is somebody who has a look around.
-func whoWorksIn(dir string, uid uint32, program string) (found int, err error) {
-	want, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return 0, err
-	}
-	domino := program
-	if real, err := filepath.EvalSymlinks(program); err == nil {
-		if up := filepath.Dir(filepath.Dir(real)); !slices.Contains(common, up) {
-			domino = up // /opt/hcl/domino of /opt/hcl/domino/bin/server
-		}
-	}
-	err = eachProcess(func(pid int) bool {
-		cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
-		if err != nil || cwd != want && !strings.HasPrefix(cwd, want+"/") {
-			return false
-		}
-		owner, living := processUser(pid)
-		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		isServer := owner == uid || exe == program || strings.HasPrefix(exe, domino+"/")
-		if living && (isServer || !onTerminal(pid)) {
-			found = pid
-		}
-		return found != 0
-	})
-	return found, err
-}
-
-// onTerminal says whether a process has a controlling terminal: tty_nr, the seventh field of its stat (proc(5)).
-func onTerminal(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	return len(f) > 4 && f[4] != "0"
 }
 
 // removeIPC removes the System V shared memory, semaphores and queues of a user of whom no process lives.

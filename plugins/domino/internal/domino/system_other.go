@@ -20,6 +20,6 @@ func freeBytes(string) (uint64, bool) { return 0, false }
 
 func memoryBytes() (uint64, bool) { return 0, false }
 
-func whoWorksIn(string, uint32, string) (int, error) { return 0, supervise.ErrUnsupported }
+func whoWorksIn(string, uint32, string) (*worker, error) { return nil, supervise.ErrUnsupported }
 
 func removeIPC(uint32) (int, error) { return 0, supervise.ErrUnsupported }
