@@ -67,6 +67,11 @@ func (a *application) probeOne(ctx context.Context, s server, known *sdk.Handle)
 	if !st.Main {
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: s.Name + " is being restarted by Domino, or was: " + st.Detail}
 	}
+	return a.probeAnswer(ctx, s)
+}
+
+// probeAnswer says how healthy a server is that runs, by its answers.
+func (a *application) probeAnswer(ctx context.Context, s server) sdk.Probed {
 	got := a.ask(ctx, s)
 	switch got.state {
 	case answersWrong:
@@ -74,16 +79,13 @@ func (a *application) probeOne(ctx context.Context, s server, known *sdk.Handle)
 	case answersSilent:
 		return sdk.Probed{Health: sdk.HealthUnknown, Detail: got.text}
 	case answersNot:
-		if ctx.Err() != nil {
-			return sdk.Probed{Health: sdk.HealthUnknown, Detail: got.text}
-		}
 		return sdk.Probed{Health: sdk.Failed, Detail: got.text}
 	}
 	if s.HTTP != "" {
 		if err := askHTTP(ctx, s.HTTP); err != nil {
-			health := sdk.Failed
-			if ctx.Err() != nil {
-				health = sdk.HealthUnknown
+			health := sdk.HealthUnknown
+			if errors.Is(err, errSick) || errors.Is(err, errRefused) {
+				health = sdk.Failed
 			}
 			return sdk.Probed{Health: health, Detail: got.text + " Its HTTP task does not: " + err.Error() + "."}
 		}
@@ -94,27 +96,35 @@ func (a *application) probeOne(ctx context.Context, s server, known *sdk.Handle)
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
+// errSick is an answer of a server that has trouble.
+var errSick = errors.New("the answer is an error of the server")
+
 // askHTTP wants any answer but an error of the server: a page behind a login is one.
 func askHTTP(ctx context.Context, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		// Whose certificate it has is for its clients to say; what it answers behind a bad one counts all the same.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	if end, ok := ctx.Deadline(); ok { // a request that is given up leaves its handshake to end by itself
+		transport.TLSHandshakeTimeout = max(time.Until(end), time.Nanosecond)
+	}
 	client := &http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
-	if invalid := new(tls.CertificateVerificationError); errors.As(err, &invalid) {
-		return nil // it answers; whose certificate it has is for its clients to say
-	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	if resp.StatusCode >= http.StatusInternalServerError {
-		return fmt.Errorf("%s answered %s", url, resp.Status)
+		return fmt.Errorf("%w: %s answered %s", errSick, url, resp.Status)
 	}
 	return nil
 }

@@ -311,8 +311,8 @@ type answer struct {
 type answerState int
 
 const (
-	answersNot     answerState = iota // no connection
-	answersSilent                     // a connection and no answer, or a broken one
+	answersNot     answerState = iota // surely nothing listens
+	answersSilent                     // no answer, and that may be the network's doing, or that it is busy
 	answersUnnamed                    // up, and not proven to be the right one
 	answersRight
 	answersWrong // surely another one
@@ -323,7 +323,7 @@ func (a *application) ask(ctx context.Context, s server) answer {
 	at := s.at.String()
 	if a.config.Probe == probeTCP {
 		if err := nrpc.Connect(ctx, at); err != nil {
-			return answer{answersNot, fmt.Sprintf("%s takes no connection at %s: %v.", s.Name, at, err)}
+			return answer{unanswered(err), fmt.Sprintf("%s takes no connection at %s: %v.", s.Name, at, err)}
 		}
 		return answer{answersUnnamed, fmt.Sprintf("A connection to %s was made; which server it is was not asked.", at)}
 	}
@@ -338,8 +338,15 @@ func (a *application) ask(ctx context.Context, s server) answer {
 		return answer{answersWrong, fmt.Sprintf("at %s of %s another server answers: %s", at, s.Name, name)}
 	case errors.Is(err, nrpc.ErrForeign):
 		return answer{answersWrong, fmt.Sprintf("at %s of %s something else answers: %v", at, s.Name, err)}
-	case errors.Is(err, nrpc.ErrSilent):
-		return answer{answersSilent, fmt.Sprintf("%s at %s: %v.", s.Name, at, err)}
 	}
-	return answer{answersNot, fmt.Sprintf("%s at %s: %v.", s.Name, at, err)}
+	return answer{unanswered(err), fmt.Sprintf("%s at %s: %v.", s.Name, at, err)}
+}
+
+// unanswered is what an error shows: that nothing listens only where the host has said so. A network that is out of
+// order, a reset and a time-out say nothing of the server.
+func unanswered(err error) answerState {
+	if errors.Is(err, errRefused) {
+		return answersNot
+	}
+	return answersSilent
 }

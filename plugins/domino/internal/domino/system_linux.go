@@ -18,7 +18,10 @@ const supported = true
 
 var errUnsupported = errors.New("Domino is protected on Linux only")
 
-var errNoSuchAddress error = unix.EADDRNOTAVAIL
+var (
+	errNoSuchAddress error = unix.EADDRNOTAVAIL
+	errRefused       error = unix.ECONNREFUSED
+)
 
 // mounted says whether a volume is mounted at dir.
 func mounted(dir string) bool {

@@ -4,6 +4,7 @@ package domino
 
 import (
 	"errors"
+	"syscall"
 
 	"github.com/orscore/ors/plugins/sdk/supervise"
 )
@@ -12,7 +13,10 @@ const supported = false
 
 var errUnsupported = supervise.ErrUnsupported
 
-var errNoSuchAddress = errors.New("no such address")
+var (
+	errNoSuchAddress       = errors.New("no such address")
+	errRefused       error = syscall.ECONNREFUSED
+)
 
 func mounted(string) bool { return false }
 
