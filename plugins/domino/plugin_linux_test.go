@@ -725,6 +725,46 @@ func TestNotesIni(t *testing.T) {
 	})
 }
 
+// TestNoEditForNothing: a start that is refused leaves notes.ini as it was, although an edit was asked for and there is
+// something to edit.
+func TestNoEditForNothing(t *testing.T) {
+	t.Parallel()
+	edit := func(b map[string]any) { b["edit_ini"] = true }
+	toEdit := []string{"ServerName=" + apollo2, "TCPIP_TcpIpAddress=0,172.25.36.99:1352"}
+	for name, c := range map[string]struct {
+		more  []string
+		taken bool
+		words string
+	}{
+		"harm that stays": {[]string{"DisabledPorts=TCPIP"}, false, "port TCPIP is not among its enabled ports"},
+		"port taken":      {nil, true, "its address is taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := protect(t, edit)
+			f.ini(1, append(slices.Clone(toEdit), c.more...)...)
+			path := filepath.Join(f.data(1), "notes.ini")
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.taken {
+				l, err := net.Listen("tcp", f.at(1))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }()
+			}
+			f.refuses(c.words)
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("notes.ini is\n%q, was\n%q, %v", after, before, err)
+			}
+			if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
+				t.Errorf("beside it: %v", left)
+			}
+		})
+	}
+}
+
 // TestEnds: a server that does not end when it is asked is killed, and what it leaves in shared memory is cleared away.
 // It is alone: nothing is cleared away while another process of the servers' users lives.
 func TestEnds(t *testing.T) {

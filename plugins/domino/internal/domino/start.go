@@ -137,10 +137,10 @@ func (a *application) exec(ctx context.Context, s server, step sdk.Progress) (*s
 	} else if w != nil {
 		return nil, fmt.Errorf("%v and was not started by ORS: end it first", w)
 	}
-	if err := a.prepareIni(s, step); err != nil {
+	if err := free(s); err != nil {
 		return nil, err
 	}
-	if err := free(s); err != nil {
+	if err := a.prepareIni(s, step); err != nil {
 		return nil, err
 	}
 	if err := a.clearLocks(s, step); err != nil {
@@ -166,32 +166,33 @@ func (a *application) exec(ctx context.Context, s server, step sdk.Progress) (*s
 	return run, nil
 }
 
-// prepareIni looks at notes.ini, and edits it where that was asked for. No server runs on it: the caller has looked.
+// prepareIni looks at notes.ini, and edits it where that was asked for. No server runs on it: the caller has looked. It
+// is looked at as it will be, before it is written: a start that is refused leaves it as it was.
 func (a *application) prepareIni(s server, step sdk.Progress) error {
 	old, err := os.ReadFile(s.ini())
 	if err != nil {
 		return err
 	}
 	ini := notesini.Parse(old)
+	var changed []string
 	if a.config.EditIni {
 		if err := s.iniStays(); err != nil {
 			return fmt.Errorf("%s is left as it is: %w", s.ini(), err)
 		}
-		changed, err := edit(ini, s, a.servers)
-		if err != nil {
+		if changed, err = edit(ini, s, a.servers); err != nil {
 			return fmt.Errorf("%s is left as it is: %w", s.ini(), err)
-		}
-		if err := notesini.Save(s.ini(), old, ini); err != nil {
-			return err
-		}
-		if len(changed) > 0 {
-			step("notes.ini", fmt.Sprintf("%s: %s was written; the former file is %s.", s.Name, strings.Join(changed, ", "),
-				s.ini()+notesini.Backup))
 		}
 	}
 	found := inspect(ini, s, a.servers, a.pair, a.config.OnFailure, onDisk)
 	if len(found.harm) > 0 {
 		return errors.New(strings.Join(found.harm, "; "))
+	}
+	if len(changed) > 0 {
+		if err := notesini.Save(s.ini(), old, ini); err != nil {
+			return err
+		}
+		step("notes.ini", fmt.Sprintf("%s: %s was written; the former file is %s.", s.Name, strings.Join(changed, ", "),
+			s.ini()+notesini.Backup))
 	}
 	for _, p := range found.all {
 		if p.Severity == sdk.Error {
