@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,6 +138,67 @@ func TestIPSet(t *testing.T) {
 		t.Errorf("afterwards the adapter has %s", got)
 	}
 	h.orscore(0, "nothing to do", "-i", "172.25.36.45", "--release")
+}
+
+// defaults lists the host's default routes.
+func (h *ipsetHost) defaults() string {
+	h.Helper()
+	var all []string
+	for _, family := range []string{"-4", "-6"} {
+		out, err := exec.Command("ip", "-n", h.ns, family, "route", "show", "default").Output()
+		if err != nil {
+			h.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// leaves says by which router the host's packets to an address that no network of it has leave; empty: by none.
+func (h *ipsetHost) leaves(to string) string {
+	out, _ := exec.Command("ip", "-n", h.ns, "route", "get", to).Output() // an error where there is none
+	f := strings.Fields(string(out))
+	if i := slices.Index(f, "via"); i >= 0 {
+		return f[i+1]
+	}
+	return ""
+}
+
+// TestIPSetGateway: the route by the router that was named by hand is there while the address is, and used only where the
+// server has no other one.
+func TestIPSetGateway(t *testing.T) {
+	for name, c := range map[string]struct{ addr, router, own, remote string }{
+		"IPv4": {"172.25.36.45", "172.25.36.1", "172.25.36.44", "192.0.2.1"},
+		"IPv6": {"2001:db8:36::45", "fe80::1", "2001:db8:36::44", "2001:db8:ffff::1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newIPSetHost(t)
+			h.install()
+			h.run("ip", "-n", h.ns, "addr", "add", "2001:db8:36::46/64", "dev", "eth0", "nodad")
+			if got := h.defaults(); got != "" {
+				t.Fatalf("default routes before: %s", got)
+			}
+			h.orscore(0, "Add a default route by "+c.router+" on eth0 with the metric ", "-i", c.addr, "-g", c.router, "--dry-run")
+			if got := h.defaults(); got != "" {
+				t.Errorf("a dry run has made %s", got)
+			}
+			h.orscore(0, "Without another default route, packets leave by "+c.router+".", "-i", c.addr, "-g", c.router)
+			if got := h.leaves(c.remote); got != c.router {
+				t.Errorf("%s is reached by %q, want %s; default routes:\n%s", c.remote, got, c.router, h.defaults())
+			}
+			h.run("ip", "-n", h.ns, "route", "add", "default", "via", c.own)
+			if got := h.leaves(c.remote); got != c.own {
+				t.Errorf("%s is reached by %q, want the server's own %s; default routes:\n%s", c.remote, got, c.own, h.defaults())
+			}
+			h.orscore(0, "Remove the default route by "+c.router+".", "-i", c.addr, "--release", "--dry-run")
+			h.orscore(0, c.addr+" is on no adapter.", "-i", c.addr, "--release")
+			if got := h.defaults(); strings.Count(got, "default") != 1 || !strings.Contains(got, "via "+c.own+" ") {
+				t.Errorf("afterwards the default routes are\n%s", got)
+			}
+		})
+	}
 }
 
 func TestIPSetRefuses(t *testing.T) {

@@ -56,6 +56,7 @@ func newApp(w *groupWorker, cfg *config.Application) *app {
 // id names the application's handle in the store.
 func (p *app) id() string { return p.w.cfg.Name + "." + p.cfg.Name }
 
+// workDir is GROUP/NAME below the folder of all: plugins may count on that (sdk.Instance.WorkDir).
 func (p *app) workDir() string { return filepath.Join(p.w.n.o.WorkDir, p.w.cfg.Name, p.cfg.Name) }
 
 func (p *app) caller(op uint64, epoch uint32) *pluginv1.Caller {

@@ -49,8 +49,8 @@ type Plugin struct {
 type Leaser interface {
 	Application
 	// Renew lets the application be heard until lease ends; it starts nothing. It never runs beside Start, Stop or
-	// Kill; a start that is under way looks at Instance.Lease instead. The sentence that it returns says how the end
-	// is made sure.
+	// Kill; a start that is under way looks at Instance.Lease instead, again and again for as long as it goes on with
+	// something that is heard already. The sentence that it returns says how the end is made sure.
 	Renew(ctx context.Context, known *Handle, lease Lease) (string, error)
 }
 
@@ -104,7 +104,8 @@ type Instance struct {
 	// Drives are the group's drives in the order of the configuration: d1 … dn.
 	Drives []Drive
 	// WorkDir is a folder of this application on this server, for the plugin's use. It is not on switched storage and
-	// may be empty after a restart of the server. The SDK keeps the file epoch.json in it.
+	// may be empty after a restart of the server. The SDK keeps the file epoch.json in it. The core makes it as GROUP/NAME
+	// below one folder for all applications of the server.
 	WorkDir string
 	// Primary is the server where the application's group is at home; empty from a core that does not tell.
 	Primary string

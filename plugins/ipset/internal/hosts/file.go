@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Path is the hosts file of this operating system.
@@ -52,6 +54,7 @@ func Edit(path string, edit func([]byte) ([]byte, error)) error {
 		return fmt.Errorf("hosts file %s: %w", path, err)
 	}
 	defer unlock()
+	removeLeftOvers(filepath.Dir(path))
 	for range mostTries {
 		old, err := Read(path)
 		if err != nil {
@@ -76,6 +79,31 @@ func Edit(path string, edit func([]byte) ([]byte, error)) error {
 		return fmt.Errorf("hosts file %s: %w", path, err)
 	}
 	return fmt.Errorf("hosts file %s: %w", path, errChanged)
+}
+
+// temporary is the pattern of the files that become hosts files, for os.CreateTemp; isTemporary knows what it makes.
+const temporary = ".hosts-ors-*"
+
+var isTemporary = regexp.MustCompile(`^\.hosts-ors-[0-9]+$`)
+
+// oldLeftOver is from when on a file that was to become a hosts file surely becomes none.
+const oldLeftOver = time.Minute
+
+// removeLeftOvers takes away what a process has left behind that was killed in the midst of an edit. What cannot be
+// removed harms nobody.
+func removeLeftOvers(dir string) {
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range found {
+		if !isTemporary.MatchString(e.Name()) || !e.Type().IsRegular() {
+			continue
+		}
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > oldLeftOver {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // mostTries is how often an edit begins anew when another program, which knows nothing of our lock, has written the
@@ -127,7 +155,7 @@ func Writable(path string) error {
 	if _, err := Read(path); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".hosts-ors-*")
+	f, err := os.CreateTemp(filepath.Dir(path), temporary)
 	if err != nil {
 		return fmt.Errorf("hosts file %s: %w", path, err)
 	}
@@ -141,7 +169,7 @@ func Writable(path string) error {
 }
 
 func replace(path string, content, old []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".hosts-ors-*")
+	f, err := os.CreateTemp(filepath.Dir(path), temporary)
 	if err != nil {
 		return err
 	}

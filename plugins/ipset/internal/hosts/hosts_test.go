@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const owner = "rocky/address"
@@ -206,6 +207,47 @@ func TestOthersWrite(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".hosts-ors-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// TestLeftOvers: what a kill in the midst of an edit has left goes with the next edit, also with one that changes
+// nothing; what is not ours, or may be in use, stays.
+func TestLeftOvers(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "hosts")
+	old := time.Now().Add(-61 * time.Second)
+	stays := []string{".hosts-ors-7", ".hosts-ors-", ".hosts-ors-1x", ".hosts-ors-x1", "hosts", "hosts-ors-12"}
+	for _, name := range append([]string{".hosts-ors-1234567890", ".hosts-ors-1"}, stays...) {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name != ".hosts-ors-7" { // just being written
+			if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".hosts-ors-99"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(dir, ".hosts-ors-99"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(path, func(b []byte) ([]byte, error) { return b, nil }); err != nil {
+		t.Fatal(err)
+	}
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range found {
+		left = append(left, e.Name())
+	}
+	want := append([]string{".hosts-ors-99"}, stays...)
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("left: %q, want %q", left, want)
 	}
 }
 

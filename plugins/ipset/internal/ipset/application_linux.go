@@ -40,7 +40,8 @@ func (a *application) Start(ctx context.Context, known *sdk.Handle, progress sdk
 	if st == nil {
 		st = &state{}
 	}
-	st.remember(a.set.addresses)
+	st.Own = nil // whoever starts has them last
+	st.claim(a.set.addresses)
 	if err := a.take(ctx, n, p, st, progress); err != nil {
 		return sdk.Handle{}, errors.Join(err, a.undo(p, st))
 	}
@@ -68,7 +69,8 @@ func (a *application) take(ctx context.Context, n *adapters, p plan, st *state, 
 	if err != nil {
 		return err
 	}
-	if err := a.askForAll(ctx, p, voices, a.set.probe, progress); err != nil {
+	err = a.whileRenewed(st, func() error { return a.askForAll(ctx, p, voices, a.set.probe, progress) })
+	if err != nil {
 		return err
 	}
 	st.Pending = true
@@ -120,7 +122,8 @@ func (a *application) putBeside(p plan, st *state, progress sdk.Progress) {
 			a.addRoute(p.gateway.link.Attrs().Index))
 	}
 	if len(a.set.hosts) > 0 {
-		tell("hosts", fmt.Sprintf("Names are in %s.", a.set.hostsFile), a.putHosts(st))
+		tell("hosts", fmt.Sprintf("Names are in %s.", a.set.hostsFile),
+			a.whileRenewed(st, func() error { return a.putHosts(st) }))
 	}
 	a.forgetDNS()
 	for _, d := range a.set.dns {
@@ -216,7 +219,8 @@ func (a *application) replaceDummy(d *netlink.Addr, n *adapters, st *state, prog
 		return nil
 	}
 	st.Dummy = &dummy{
-		Adapter: n.name(d.LinkIndex), Prefix: d.IPNet.String(), Label: d.Label, Scope: d.Scope,
+		Adapter: n.name(d.LinkIndex), Index: d.LinkIndex, MAC: n.mac(d.LinkIndex),
+		Prefix: d.IPNet.String(), Label: d.Label, Scope: d.Scope,
 		Flags: d.Flags & keptFlags, Valid: d.ValidLft, Preferred: d.PreferedLft,
 	}
 	if d.Broadcast != nil {
@@ -267,15 +271,17 @@ func (a *application) giveUp(st *state) error {
 		all = append(all, p.Addr())
 	}
 	if st != nil {
-		all = append(all, st.former(a.set.addresses)...)
+		all = append(all, slices.DeleteFunc(st.former(a.set.addresses),
+			func(addr netip.Addr) bool { return a.passedOn(st, addr) })...)
 	}
 	dummy := restoreDummy(st) // first: an adapter that has no address for a moment loses all its routes
 	if err := removeAddresses(all, st); err != nil {
 		return errors.Join(dummy, err)
 	}
 	if st != nil {
-		st.Addresses = nil
+		st.Addresses, st.Own = nil, nil
 	}
+	a.leaveSecondaries()
 	return errors.Join(dummy, restoreRoutes(st), a.removeRoutes(), a.dropHosts(st))
 }
 
@@ -313,7 +319,8 @@ func restoreDummy(st *state) error {
 	return st.Dummy.restore(n)
 }
 
-// restoreRoutes puts back the routes of the dummy's adapter that are on record.
+// restoreRoutes puts back the routes of the dummy's adapter that are on record. Where that is gone, it is told with the
+// dummy.
 func restoreRoutes(st *state) error {
 	if st == nil || st.Dummy == nil || len(st.Dummy.Routes) == 0 {
 		return nil
@@ -322,9 +329,9 @@ func restoreRoutes(st *state) error {
 	if err != nil {
 		return err
 	}
-	l, err := n.named(st.Dummy.Adapter)
-	if err != nil {
-		return err
+	l := st.Dummy.adapter(n)
+	if l == nil {
+		return nil
 	}
 	return putRoutes(st.Dummy.Routes, l.Attrs().Index, netip.Addr{})
 }
@@ -337,21 +344,68 @@ func (d *dummy) restore(n *adapters) error {
 	if n.holder(p.Addr()) != nil {
 		return nil
 	}
-	for _, l := range n.links {
-		if l.Attrs().Name != d.Adapter {
-			continue
-		}
-		back := netlink.Addr{
-			IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
-			Label: d.Label, Scope: d.Scope, Flags: d.Flags, ValidLft: d.Valid, PreferedLft: d.Preferred,
-			LinkIndex: l.Attrs().Index,
-		}
-		if p.Addr().Is4() {
-			back.Broadcast = net.ParseIP(d.Broadcast).To4()
-		}
-		return readd(back)
+	l := d.adapter(n)
+	if l == nil {
+		return d.lost()
 	}
-	return fmt.Errorf("the dummy address %s cannot be put back: adapter %s is gone", d.Prefix, d.Adapter)
+	back := netlink.Addr{
+		IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+		Label: d.labelOn(l.Attrs().Name), Scope: d.Scope, Flags: d.Flags, ValidLft: d.Valid, PreferedLft: d.Preferred,
+		LinkIndex: l.Attrs().Index,
+	}
+	if p.Addr().Is4() {
+		back.Broadcast = net.ParseIP(d.Broadcast).To4()
+	}
+	return readd(back)
+}
+
+// adapter finds the one that the dummy was on: the same one, whatever its name is now, else the one of that name, else
+// the one with that hardware address, which may have been made anew. nil: it is gone.
+func (d *dummy) adapter(n *adapters) netlink.Link {
+	if l := n.link(d.Index); l != nil && (l.Attrs().Name == d.Adapter || d.MAC != "" && n.mac(d.Index) == d.MAC) {
+		return l
+	}
+	for _, l := range n.links {
+		if l.Attrs().Name == d.Adapter {
+			return l
+		}
+	}
+	if l, err := n.named(d.MAC); d.MAC != "" && err == nil {
+		return l
+	}
+	return nil
+}
+
+// addr is the dummy itself, without its prefix.
+func (d *dummy) addr() netip.Addr {
+	p, _ := netip.ParsePrefix(d.Prefix) // else it is on no adapter
+	return p.Addr()
+}
+
+// labelOn is the dummy's label on an adapter of this name: the kernel's labels begin with it.
+func (d *dummy) labelOn(adapter string) string {
+	rest, ok := strings.CutPrefix(d.Label, d.Adapter)
+	if label := adapter + rest; d.Label != "" && ok && len(label) <= labelMost {
+		return label
+	}
+	return "" // the kernel's own choice
+}
+
+// lost says that the dummy's adapter is gone, and what puts the dummy back by hand.
+func (d *dummy) lost() error {
+	on, by := d.Adapter, "ip addr add "+d.Prefix
+	if d.MAC != "" {
+		on += " (" + d.MAC + ")"
+	}
+	if d.Broadcast != "" {
+		by += " broadcast " + d.Broadcast
+	}
+	by += " dev " + d.Adapter
+	if d.Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
+		by += " noprefixroute"
+	}
+	return fmt.Errorf("the dummy address %s cannot be put back: adapter %s is gone. Where it is by another name now, "+
+		"or another one is in its place, put that name into: %s", d.Prefix, on, by)
 }
 
 // here tells which of the addresses this plugin has on an adapter, as sentences.

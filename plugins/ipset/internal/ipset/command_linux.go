@@ -177,7 +177,11 @@ func (a *application) orderedRelease(n *adapters, st *state, dryRun bool, say fu
 			say(fmt.Sprintf("Remove %s from %s.", held.IPNet, n.name(held.LinkIndex)))
 		}
 		if st != nil && st.Dummy != nil {
-			say(fmt.Sprintf("Put the dummy %s back on %s.", st.Dummy.Prefix, st.Dummy.Adapter))
+			if l := st.Dummy.adapter(n); l != nil {
+				say(fmt.Sprintf("Put the dummy %s back on %s.", st.Dummy.Prefix, l.Attrs().Name))
+			} else {
+				say(st.Dummy.lost().Error())
+			}
 		}
 		routes, err := a.routes()
 		for _, r := range routes {
@@ -185,12 +189,19 @@ func (a *application) orderedRelease(n *adapters, st *state, dryRun bool, say fu
 		}
 		return err
 	}
-	if e := a.stop(nil, func() error { return nil }); e.State != sdk.Stopped {
+	e := a.stop(nil, func() error { return nil })
+	if e.State != sdk.Stopped {
 		return errors.New(e.Detail)
 	}
+	if left, err := a.loadState(); left != nil || err != nil { // something could not be undone, as the dummy
+		return errors.Join(errors.New(e.Detail), err)
+	}
 	say(fmt.Sprintf("%s is on no adapter.", addr))
-	if st != nil && st.Dummy != nil {
-		say(fmt.Sprintf("The dummy %s is on %s again.", st.Dummy.Prefix, st.Dummy.Adapter))
+	if st == nil || st.Dummy == nil {
+		return nil
+	}
+	if n, err := readAdapters(); err == nil && n.holder(st.Dummy.addr()) != nil {
+		say(fmt.Sprintf("The dummy %s is on %s again.", st.Dummy.Prefix, n.name(n.holder(st.Dummy.addr()).LinkIndex)))
 	}
 	return nil
 }

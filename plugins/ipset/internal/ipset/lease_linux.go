@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -29,7 +29,7 @@ const mostAsk = 200 * time.Millisecond
 // Renew implements sdk.Leaser. An address whose lifetime has passed, though it is to stay, is taken again, unless
 // another machine answers for it by now; one that no start has taken, or that was given up, is not. A plugin that was
 // started again takes up what it does beside.
-func (a *application) Renew(ctx context.Context, _ *sdk.Handle, lease sdk.Lease) (string, error) {
+func (a *application) Renew(ctx context.Context, known *sdk.Handle, lease sdk.Lease) (string, error) {
 	if err := a.broken(); err != nil {
 		return "", err
 	}
@@ -40,6 +40,9 @@ func (a *application) Renew(ctx context.Context, _ *sdk.Handle, lease sdk.Lease)
 	n, err := readAdapters()
 	if err != nil {
 		return "", err
+	}
+	if st, err = a.claimHeld(n, st, known); err != nil {
+		a.in.Log.Warn("it is not on record which addresses are this application's", "error", err)
 	}
 	var hows []string
 	var errs []error
@@ -141,11 +144,60 @@ func (a *application) makeGood(st *state) error {
 	if st.Dummy == nil || len(st.Dummy.Routes) == 0 || len(p.places) == 0 {
 		return nil
 	}
-	l, err := n.named(st.Dummy.Adapter)
-	if err != nil {
-		return err
+	l := st.Dummy.adapter(n)
+	if l == nil {
+		return st.Dummy.lost()
 	}
 	return putRoutes(st.Dummy.Routes, l.Attrs().Index, a.set.replaces)
+}
+
+// lookForLease is how often a newer lease is looked for while a start does something that may take long.
+const lookForLease = 20 * time.Millisecond
+
+// whileRenewed does what may take long, and meanwhile gives those addresses that are here each new lease: a renewal of
+// the core does not wait for a start, and without this they would fall silent in its midst.
+func (a *application) whileRenewed(st *state, long func() error) error {
+	seen := *st // long may change it
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(lookForLease)
+		defer tick.Stop()
+		for last := (sdk.Lease{}); ; {
+			if lease := a.in.Lease(); lease != last {
+				last = lease
+				a.renewHeld(&seen, lease)
+			}
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(done)
+	return long()
+}
+
+// renewHeld gives the addresses that are here a new lease. What fails is told when the core renews after the start. A
+// lease that does not end is not given: the core's word for that waits for the start.
+func (a *application) renewHeld(st *state, lease sdk.Lease) {
+	if !lease.Ends() || lease.Left() <= 0 {
+		return
+	}
+	n, err := readAdapters()
+	if err != nil {
+		return
+	}
+	for _, p := range a.set.addresses {
+		if n.mine(p.Addr(), st) == nil {
+			continue
+		}
+		if pl, err := n.place(p, a.set.adapter, st); err == nil {
+			_, _ = a.keep(n, pl, lease)
+		}
+	}
 }
 
 // short says whether a gate keeps a lease, not a lifetime.
@@ -172,6 +224,11 @@ func (a *application) keep(n *adapters, p place, lease sdk.Lease) (string, error
 			return "", errors.Join(errLeaseOver, g.passFor(time.Millisecond))
 		}
 		return fmt.Sprintf("%s is silent %d ms after the last renewal (nf_tables).", g.addr, left.Milliseconds()), nil
+	}
+	if lease.Ends() && g.addr.Is4() {
+		if err := a.keepSecondaries(p); err != nil {
+			return "", err
+		}
 	}
 	if held == nil || lease.Ends() || lifetime(held) != 0 {
 		if err := n.add(p, a.set.replaces, lease); err != nil {
@@ -220,20 +277,4 @@ func announceOnce(p place) error {
 	}
 	defer v.close()
 	return v.announce()
-}
-
-// keepSecondaries makes the kernel keep an adapter's other addresses when one of ours ends by itself.
-func keepSecondaries(adapter string) error {
-	path := "/proc/sys/net/ipv4/conf/" + adapter + "/promote_secondaries"
-	old, err := os.ReadFile(path)
-	if err == nil && len(old) > 0 && old[0] == '1' {
-		return nil
-	}
-	if err == nil {
-		err = os.WriteFile(path, []byte("1"), 0)
-	}
-	if err != nil {
-		return fmt.Errorf("other addresses of %s would go with this one: %w", adapter, err)
-	}
-	return nil
 }

@@ -93,6 +93,15 @@ func (n *adapters) name(index int) string {
 	return fmt.Sprintf("adapter %d", index)
 }
 
+// mac is an adapter's hardware address; empty: it has none, as the loopback.
+func (n *adapters) mac(index int) string {
+	l := n.link(index)
+	if l == nil || bytes.Equal(l.Attrs().HardwareAddr, make([]byte, len(l.Attrs().HardwareAddr))) {
+		return ""
+	}
+	return l.Attrs().HardwareAddr.String()
+}
+
 // holder finds the entry of an address, whatever its prefix.
 func (n *adapters) holder(addr netip.Addr) *netlink.Addr {
 	for i := range n.addrs {
@@ -194,9 +203,7 @@ func (n *adapters) place(p netip.Prefix, adapter string, st *state) (place, erro
 	}
 	if best == nil && st != nil && st.Dummy != nil {
 		if d, err := netip.ParsePrefix(st.Dummy.Prefix); err == nil && d.Contains(p.Addr()) {
-			if l, err := n.named(st.Dummy.Adapter); err == nil {
-				best = l
-			}
+			best = st.Dummy.adapter(n)
 		}
 	}
 	if best == nil {
@@ -332,9 +339,6 @@ func (n *adapters) add(p place, dummy netip.Addr, lease sdk.Lease) error {
 	addr, name := p.prefix.Addr(), p.link.Attrs().Name
 	flags, valid, preferred := 0, forEver, forEver
 	if lease.Ends() {
-		if err := keepSecondaries(name); addr.Is4() && err != nil {
-			return err
-		}
 		left := seconds(lease.Left(), addr)
 		if left <= 0 {
 			return errLeaseOver
@@ -455,7 +459,7 @@ func readd(a netlink.Addr) error {
 // promoteSecondaries makes the kernel keep an adapter's other addresses, and returns what undoes that. Where it may
 // not be changed, remove puts back what was dropped.
 func promoteSecondaries(adapter string) (restore func()) {
-	path := "/proc/sys/net/ipv4/conf/" + adapter + "/promote_secondaries"
+	path := secondariesPath(adapter)
 	old, err := os.ReadFile(path)
 	if err != nil || bytes.Equal(bytes.TrimSpace(old), []byte("1")) || os.WriteFile(path, []byte("1"), 0) != nil {
 		return func() {}

@@ -27,11 +27,17 @@ type state struct {
 	Dummy     *dummy   `json:"dummy,omitempty"`      // removed by us, to be put back
 	HostsFile string   `json:"hosts_file,omitempty"` // with a block of ours
 	Boot      string   `json:"boot,omitempty"`       // run of the operating system that all this is of
+
+	// Own are those of Addresses that the configuration gave this application when it last looked, with the moment since
+	// the server's start from which on it has them: of two applications, the later one.
+	Own map[string]int64 `json:"own,omitempty"`
 }
 
 // dummy is an address as it was.
 type dummy struct {
-	Adapter   string `json:"adapter"`
+	Adapter   string `json:"adapter"`         // its name then
+	Index     int    `json:"index,omitempty"` // of the adapter, whatever its name
+	MAC       string `json:"mac,omitempty"`   // of the adapter; empty: it has none
 	Prefix    string `json:"prefix"`
 	Label     string `json:"label,omitempty"`
 	Broadcast string `json:"broadcast,omitempty"`
