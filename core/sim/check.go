@@ -261,10 +261,10 @@ func (c *checker) starts(h *host, g int) {
 func (c *checker) heardThere(h *host, g int) {
 	w, o := c.w, c.w.other(h)
 	s := &o.groups[g]
-	heard, back := c.heardAt[h.i], false
+	heard, back := c.heardAt[h.i], h.up && h.loop.State().Partner.Up
 	if pt := &h.loop.State().Partner; h.up && pt.Losses > 1 { // what came after the loss was long on its way
 		lostAt := h.moment(pt.LostAt)
-		heard, back = min(heard, lostAt-w.s.Pair.Timeout.of()), s.heardFrom >= lostAt
+		heard, back = min(heard, lostAt-w.s.Pair.Timeout.of()), back || s.heardFrom >= lostAt
 	}
 	arrived := heard >= s.heardFrom-w.s.Pair.Interval.of()
 	if !s.running || o.frozen || c.byItself[g] >= s.heardFrom || w.now >= s.heardTill || w.now >= h.groups[g].heardTill ||

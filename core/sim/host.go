@@ -321,7 +321,7 @@ func (h *host) resume() {
 	}
 	if h.up {
 		h.kickAll()
-		h.arm()
+		h.enter(func() {}) // the loop looks whether it is late before it says when it wants to be woken
 	}
 }
 
