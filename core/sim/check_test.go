@@ -65,6 +65,7 @@ var broken = []struct {
 		w.check.starts(a, 0)
 	}},
 	{"A1", "applications start while those of an agent that has ended are heard", func(w *world, a, b *host) {
+		a.hear(0, time.Minute)
 		a.die()
 		w.run(100*time.Millisecond, nil)
 		b.groups[0].running = true
