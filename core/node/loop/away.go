@@ -54,9 +54,9 @@ func (lp *Loop) MustBeTold() bool {
 	return pt.Up || !pt.Left && lp.state.Now < pt.RestartingUntil
 }
 
-// PeerBackIn is how long the partner, which is not heard, is still waited for; 0: it is not.
+// PeerBackIn is how long the partner's announced absence lasts at most; 0: there is none.
 func (lp *Loop) PeerBackIn() time.Duration {
-	if pt := &lp.state.Partner; pt.Verdict == failover.VerdictRestarting {
+	if pt := &lp.state.Partner; lp.state.Now < pt.RestartingUntil {
 		return max(0, lp.When(pt.RestartingUntil).Sub(lp.now()))
 	}
 	return 0
