@@ -374,6 +374,10 @@ func (x *stepper) unitRead(e Event) {
 		x.note(x.p.Units[e.Unit].Group, "switch-answers", "", "The switch answers again.")
 	}
 	changed := !u.Known || u.Key != e.Key
+	if u.Key != e.Key && u.ReadAt != 0 { // the read before has shown another one
+		u.After = u.ReadAt
+	}
+	u.ReadAt = u.AskedAt
 	u.Mute, u.Known, u.Key, u.ReadSeq = false, true, e.Key, e.Op
 	h := &x.s.Hard.Units[e.Unit]
 	if e.Key.Owner == x.p.Self {

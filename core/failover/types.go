@@ -399,6 +399,8 @@ type Unit struct {
 	Key     Key
 	Mute    bool   // the newest read got no answer
 	ReadSeq uint64 // operation id of the read that gave Key; 0: none since Key was changed
+	ReadAt  Tick   // when that was asked
+	After   Tick   // the switch has had Key only since after this moment; 0: not known
 
 	ReadOp   uint64 // outstanding read; 0: none
 	AskedAt  Tick
@@ -528,13 +530,15 @@ func New(p *Params, hard Hard, now Tick) State {
 	return s
 }
 
-// Won says whether this server has lost its partner and holds the round, as it has seen itself: the partner bids for
-// the next one only when the first unit has not been renewed for a while.
-func (s *State) Won(p *Params) bool {
-	if !s.Partner.Lost || len(s.Units) == 0 || !s.Units[0].settled() || s.Units[0].Key.Owner != p.Self {
-		return false
+// WonUntil is until when the round is surely this server's that it has won since it lost its partner, as it has seen
+// itself: the partner bids for the next one only when it has seen for RenewTimeout that the first unit was not renewed.
+// It is 0 where there is none.
+func (s *State) WonUntil(p *Params) Tick {
+	if !s.Partner.Lost || len(s.Units) == 0 || !s.Units[0].settled() || s.Units[0].Key.Owner != p.Self ||
+		s.Units[0].After == 0 || Decide(p.Self, s.Hard.Promised, s.Hard.Common, s.Units[0].Key) != HasWon {
+		return 0
 	}
-	return Decide(p.Self, s.Hard.Promised, s.Hard.Common, s.Units[0].Key) == HasWon
+	return s.Units[0].After + p.RenewTimeout
 }
 
 // NoRound says whether no round of the arbitration is open, as this server has seen itself: nobody waits for the winner

@@ -140,16 +140,16 @@ func (lp *Loop) LeaseFor() time.Duration { return max(LeaseLength(&lp.cfg.Interc
 func (lp *Loop) LastLease() time.Duration {
 	ms := func(t failover.Tick) time.Duration { return time.Duration(t) * time.Millisecond }
 	s, p := &lp.state, &lp.params
-	renewed := ms(p.RenewTimeout-p.RenewInterval) - 2*lp.cfg.Interconnect.Interval
+	margin := 2 * lp.cfg.Interconnect.Interval
 	switch {
 	case lp.BackIn() > 0:
 		return lp.BackIn()
-	case s.Won(p):
-		return renewed
-	case s.Partner.Lost || p.StartupTimeout > 0:
+	case s.Partner.Lost:
+		return max(0, ms(s.WonUntil(p)-lp.ticks())-margin)
+	case p.StartupTimeout > 0:
 		return 0
 	case s.Partner.Left || !s.Partner.Ever && s.Hard.PeerBackBy == 0 && s.NoRound(): // else it may count from before
-		return renewed
+		return ms(p.RenewTimeout-p.RenewInterval) - margin
 	}
 	return 0
 }

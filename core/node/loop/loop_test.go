@@ -32,6 +32,7 @@ type bench struct {
 	beat   interconnect.Beat // newest that this server sends
 	sent   []interconnect.Message
 	deaf   bool // the partner does not answer messages
+	stuck  bool // the switch changes no key
 }
 
 func newBench(t *testing.T) *bench {
@@ -161,7 +162,7 @@ func (b *bench) answer(a failover.Action) failover.Event {
 		e.Kind = failover.Cleared
 	default:
 		for _, s := range a.Swaps {
-			if b.keys[s.Unit] == s.Old {
+			if b.keys[s.Unit] == s.Old && !b.stuck {
 				b.keys[s.Unit] = s.New
 			}
 		}
