@@ -70,6 +70,9 @@ type script struct {
 	rows   map[int]bool
 }
 
+// upSince is for how long the operating system has been up when a script begins.
+const upSince failover.Tick = 50_000
+
 // teller is told what a script cannot go on with. Its Fatalf does not return.
 type teller interface {
 	Fatalf(format string, args ...any)
@@ -340,7 +343,7 @@ func (x *script) server(self int, o opts) {
 			x.p.Groups[g].RestartLimit, _ = strconv.Atoi(r)
 		}
 	}
-	x.p.Boot = uint32(o.n("boot"))
+	x.p.Boot, x.p.Uptime = uint32(o.n("boot")), upSince
 	hard := failover.Hard{Promised: uint32(o.n("p")), Common: uint32(o.n("c")), Boot: uint32(o.n("wrote"))}
 	_, hard.Lost = o["lost"]
 	hard.BackBy, hard.PeerBackBy = failover.Tick(o.n("back")), failover.Tick(o.n("peerback"))
@@ -511,7 +514,7 @@ func (x *script) answer(g int, k failover.EventKind, text string) {
 const maxScriptSteps = 20_000
 
 func (x *script) step(e failover.Event) {
-	e.At, e.Uptime = x.now, x.now
+	e.At, e.Uptime = x.now, x.now+upSince
 	if x.steps++; x.steps > maxScriptSteps {
 		x.t.Fatalf("the script does not end")
 	}

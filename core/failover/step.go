@@ -331,9 +331,7 @@ func (x *stepper) absence(e Event) {
 	case OpRestart:
 		x.s.Ending, x.s.BackAt = true, max(x.s.BackAt, x.s.Now+min(e.Left, MaxAway))
 	case PeerWaits:
-		if x.s.Ending && x.s.BackAt > 0 {
-			h.BackBy = e.Uptime + x.s.BackAt - x.s.Now
-		}
+		h.BackBy = e.Uptime + x.s.BackAt - x.s.Now // of what was called off nothing is left: settle drops it
 	case OpStay:
 		x.s.Ending, x.s.BackAt = false, 0
 		if h.BackBy > 0 {
