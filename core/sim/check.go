@@ -384,7 +384,11 @@ func (c *checker) waits(h *host, g int) {
 		c.w.violate("L3", "group %d waits as %v on %v without a deadline", g, gr.Phase, h.id)
 		return
 	}
-	if c.w.now < h.disk.worst()+2*time.Second || c.w.now < h.starvedUntil || c.w.now < h.resumedAt+2*time.Second {
+	good := h.disk.worst()
+	if c.w.calm {
+		good = max(good, c.w.healed) // it was mended then
+	}
+	if c.w.now < good+2*time.Second || c.w.now < h.starvedUntil || c.w.now < h.resumedAt+2*time.Second {
 		return // what cannot be recorded is not done, and is tried again
 	}
 	if late := c.w.now - h.moment(gr.Deadline); late > 3*time.Second {
