@@ -63,6 +63,21 @@ func (a *application) userReady(f *findings, s server) {
 		f.add(s.attribute("user"), "Name a user of its own.", "user %s is root", s.User)
 	case os.Geteuid() != 0 && int(u.UID) != os.Geteuid():
 		f.add(s.attribute("user"), "Run the agent as root.", "only root can run a program as %s", u.Name)
+	default:
+		a.userOfItsOwn(f, s, u.UID)
+	}
+}
+
+// userOfItsOwn refuses a user that another server of the pair has by another name, or by its number.
+func (a *application) userOfItsOwn(f *findings, s server, uid uint32) {
+	for _, o := range a.pair {
+		if o.same(s) || o.User == "" || o.User == s.User { // Validate tells of the same name
+			continue
+		}
+		if u, err := o.lookupUser(); err == nil && u.UID == uid {
+			f.add(s.attribute("user"), "Name a user of its own: cleaning up after one would end the other.",
+				"the users %s of %s and %s of %s are the same one, number %d", s.User, s.Name, o.User, o.Name, uid)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package domino
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -29,5 +30,22 @@ func TestReadIPC(t *testing.T) {
 	}
 	if uid, ok := processUser(os.Getpid()); !ok || int(uid) != os.Getuid() {
 		t.Errorf("this process is of user %d, %v", uid, ok)
+	}
+}
+
+// TestUserOfItsOwn: two servers with one user under two names are refused where the names can be looked up.
+func TestUserOfItsOwn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a program as somebody else")
+	}
+	for second, want := range map[string]int{"1": 1, "daemon": 0, "2": 0, "nobody-of-that-name": 0} { // daemon has number 1
+		one, two := server{partition: partition{Name: apollo, User: "daemon"}}, server{index: 1}
+		two.Name, two.User = apollo2, second
+		a := &application{servers: []server{one}, pair: []server{one, two}}
+		var f findings
+		a.userReady(&f, one)
+		if len(f) != want || want > 0 && !strings.Contains(f[0].Summary, "are the same one, number 1") {
+			t.Errorf("daemon and %s: %+v", second, f)
+		}
 	}
 }
