@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,7 +175,7 @@ type fixture struct {
 	app    *pluginv1.Application
 	handle *pluginv1.Handle
 	epoch  uint64
-	ops    int
+	ops    *atomic.Int64
 }
 
 type syncBuffer struct {
@@ -196,7 +197,7 @@ func (b *syncBuffer) String() string {
 
 func protect(t testing.TB, body map[string]any) *fixture {
 	t.Helper()
-	f := &fixture{network: newNetwork(t), logs: &syncBuffer{}, epoch: 1}
+	f := &fixture{network: newNetwork(t), logs: &syncBuffer{}, epoch: 1, ops: &atomic.Int64{}}
 	t.Cleanup(func() {
 		if err := f.plugin.Close(); err != nil {
 			t.Error(err)
@@ -239,8 +240,8 @@ func (f *fixture) context() (context.Context, context.CancelFunc) {
 }
 
 func (f *fixture) caller() *pluginv1.Caller {
-	f.ops++
-	return &pluginv1.Caller{Server: "apollo", BootId: "boot", Epoch: f.epoch, OperationId: fmt.Sprintf("op-%d", f.ops)}
+	n := f.ops.Add(1)
+	return &pluginv1.Caller{Server: "apollo", BootId: "boot", Epoch: f.epoch, OperationId: fmt.Sprintf("op-%d", n)}
 }
 
 func (f *fixture) start() (plugintest.Started, error) {

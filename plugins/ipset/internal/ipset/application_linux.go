@@ -177,8 +177,8 @@ func (a *application) askForAll(ctx context.Context, p plan, voices []*voice, wa
 		go func() {
 			mac, err := v.conflict(ctx, wait)
 			if mac != nil {
-				err = fmt.Errorf("%w: another machine (%v) answers for %s: its server is alive, or did not give the address up",
-					sdk.ErrInUse, mac, v.addr)
+				err = fmt.Errorf("another machine (%v) answers for %s: its server is alive, or did not give the address up: %w",
+					mac, v.addr, sdk.ErrInUse)
 			}
 			answers <- err
 		}()
